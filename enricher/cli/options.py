@@ -1,0 +1,23 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="YAML configuration; without one, the defaults.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. exporters.otlp.endpoint=host:4317."),
+]
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="Recorded OTLP: files, directories, globs, or - for standard input. Protobuf or JSON, gzip and zstd too.",
+    ),
+]

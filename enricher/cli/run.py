@@ -1,0 +1,47 @@
+"""`enricher run`: the stage."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import typer
+
+from enricher.cli.options import ConfigFile, Overrides
+
+
+def run(config: ConfigFile = None, overrides: Overrides = None) -> None:
+    """
+    Run the stage: receive OTLP, mend Assistant-run spans, send everything on.
+
+    Without a configuration it listens on localhost:4317 and writes OTLP/JSON lines to ./enricher-data/out.jsonl.
+    """
+    from enricher.config import Severity, examine  # noqa: PLC0415 - only what is used is loaded: start-up time
+
+    examination = examine(config, overrides or [])
+    for problem in examination.problems:
+        typer.echo(problem.render(), err=True)
+    if examination.config is None or any(p.severity is Severity.ERROR for p in examination.problems):
+        raise typer.Exit(1)
+    loaded = examination.config
+    from enricher import service  # noqa: PLC0415
+    from enricher.telemetry import logs  # noqa: PLC0415
+
+    logs.configure(loaded.telemetry.logs.level, loaded.telemetry.logs.format)
+    if loaded.exporters.is_defaulted and loaded.exporters.file is not None:
+        typer.echo(
+            f"no exporter is configured: spans are written to {loaded.exporters.file.path}; "
+            "--set exporters.otlp.endpoint=host:port sends them on",
+            err=True,
+        )
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(service.run(loaded))
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32" or sys.implementation.name != "cpython":
+        return None
+    import uvloop  # noqa: PLC0415 - not there on every platform
+
+    factory: type[asyncio.AbstractEventLoop] = uvloop.Loop
+    return factory

@@ -1,0 +1,74 @@
+"""
+The exceptions of this package, named by what the caller must do next.
+
+    EnricherError
+    ├── ConfigError        stop: the operator has to change the configuration
+    ├── CaptureError       leave this file, name it, go on with the next; exit 1 at the end
+    ├── BadRequestError    refuse for good (INVALID_ARGUMENT, 400): the bytes are not OTLP
+    └── ExportError        downstream did not take the request
+        ├── RetryableError     the same request may succeed later
+        └── PermanentError     the same request will never succeed
+
+What was *found* in telemetry is never an exception: that is an `outcome.Reason`.
+"""
+
+from __future__ import annotations
+
+
+class EnricherError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class ConfigError(EnricherError):
+    """The configuration cannot be used. `problems` holds one line per mistake, each with its position."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class CaptureError(EnricherError):
+    """A recorded file, or a part of it, cannot be read. Requests read from it before the offset are good."""
+
+    def __init__(self, path: str, offset: int, what: str) -> None:
+        super().__init__(f"{path}: byte {offset}: {what}")
+        self.path = path
+        self.offset = offset
+        self.what = what
+
+
+class BadRequestError(EnricherError):
+    """The bytes are not an OTLP request. Nothing of it may be forwarded; the text may be shown to the peer."""
+
+
+class ExportError(EnricherError):
+    """
+    Downstream did not take the request.
+
+    `code` is the gRPC status code by number, `details` downstream's message, `trailers` the raw values of
+    its `grpc-status-details-bin` and `google.rpc.retryinfo-bin`, for passing the answer on as it came.
+    """
+
+    def __init__(self, code: int, details: str, trailers: tuple[tuple[str, bytes], ...] = ()) -> None:
+        super().__init__(details)
+        self.code = code
+        self.details = details
+        self.trailers = trailers
+
+
+class RetryableError(ExportError):
+    """The same request may succeed later. `retry_delay` is downstream's wish in seconds, if it had one."""
+
+    def __init__(
+        self,
+        code: int,
+        details: str,
+        trailers: tuple[tuple[str, bytes], ...] = (),
+        retry_delay: float | None = None,
+    ) -> None:
+        super().__init__(code, details, trailers)
+        self.retry_delay = retry_delay
+
+
+class PermanentError(ExportError):
+    """The same request will never succeed; sending it again is wrong (OTLP specification, Failures)."""

@@ -1,0 +1,1 @@
+"""The OTLP wire. Knows nothing of Assistants."""

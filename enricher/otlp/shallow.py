@@ -1,0 +1,173 @@
+"""
+OTLP export requests in which resource, scope and span stay the bytes that came in.
+
+The schema is wire-compatible with `ExportTraceServiceRequest` and `ExportLogsServiceRequest` (both have the
+same three levels), so parsing it costs a few allocations a span instead of a full decode, and serialising it
+is a copy: unknown fields, invalid UTF-8 and values nested too deep for a full parse survive untouched.
+Schema URLs are bytes too, because they may hold anything.
+
+    Request { repeated Resourced resourced = 1 }
+    Resourced { bytes resource = 1; repeated Scoped scoped = 2; bytes schema_url = 3 }
+    Scoped { bytes scope = 1; repeated bytes items = 2; bytes schema_url = 3 }     items: spans or log records
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, Self
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+from enricher.errors import BadRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, MutableSequence
+
+MAX_ELEMENTS = 250_000
+"""Most messages that a request may hold. Each costs some 90 bytes parsed and only 2 on the wire, so a size
+limit alone lets 64 MiB grow to several GiB."""
+
+COUNT_FROM_BYTES = 1 << 20
+"""Requests below this size are not counted: even one of nothing but empty spans stays under 50 MiB parsed."""
+
+
+class Signal(StrEnum):
+    """The three OTLP signals that pass through the stage."""
+
+    TRACES = "traces"
+    METRICS = "metrics"
+    LOGS = "logs"
+
+
+class Scoped(Protocol):
+    """`ScopeSpans` or `ScopeLogs`."""
+
+    scope: bytes
+    schema_url: bytes
+    items: MutableSequence[bytes]
+
+
+class Resourced(Protocol):
+    """`ResourceSpans` or `ResourceLogs`."""
+
+    resource: bytes
+    schema_url: bytes
+
+    @property
+    def scoped(self) -> MutableSequence[Scoped]:
+        """The scopes, in the order they came."""
+
+
+class Request(Protocol):
+    """An export request of traces or logs."""
+
+    @property
+    def resourced(self) -> MutableSequence[Resourced]:
+        """The resources, in the order they came."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
+        """Return the request's bytes; untouched items are copied as they came."""
+
+    @classmethod
+    def FromString(cls, data: bytes) -> Self:  # noqa: N802 - protobuf's name
+        """Parse; raises `DecodeError`."""
+
+
+def _request_class() -> type[Request]:
+    field = descriptor_pb2.FieldDescriptorProto
+    one, many = field.LABEL_OPTIONAL, field.LABEL_REPEATED
+    # proto2 keeps a present-but-empty field present, so that an empty resource stays on the wire.
+    package = "enricher.shallow"
+    file = descriptor_pb2.FileDescriptorProto(name="enricher/shallow.proto", package=package, syntax="proto2")
+    layout = {
+        "Scoped": (("scope", 1, one, ""), ("items", 2, many, ""), ("schema_url", 3, one, "")),
+        "Resourced": (("resource", 1, one, ""), ("scoped", 2, many, "Scoped"), ("schema_url", 3, one, "")),
+        "Request": (("resourced", 1, many, "Resourced"),),
+    }
+    for name, fields in layout.items():
+        message = file.message_type.add(name=name)
+        for field_name, number, label, of in fields:
+            added = message.field.add(name=field_name, number=number, label=label)
+            added.type = field.TYPE_MESSAGE if of else field.TYPE_BYTES
+            if of:
+                added.type_name = f".{package}.{of}"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)  # type: ignore[no-untyped-call]
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.Request"))  # type: ignore[no-untyped-call, no-any-return]
+
+
+_Request = _request_class()
+
+
+def parse(data: bytes) -> Request:
+    """
+    Return the request with its spans or log records as bytes.
+
+    Raises `BadRequestError` for bytes that are not a request and for more than `MAX_ELEMENTS` messages, which
+    are counted before anything is expanded.
+    """
+    if len(data) > COUNT_FROM_BYTES and exceeds(data, MAX_ELEMENTS):
+        raise BadRequestError(f"more than {MAX_ELEMENTS} resources, scopes and items in one request; send it in parts")
+    try:
+        return _Request.FromString(data)
+    except DecodeError as error:
+        raise BadRequestError(f"not an OTLP export request: {error}") from None
+
+
+def items(request: Request) -> Iterator[tuple[Resourced, Scoped, bytes]]:
+    """Yield every span or log record with what stands above it."""
+    for resourced in request.resourced:
+        for scoped in resourced.scoped:
+            for item in scoped.items:
+                yield resourced, scoped, item
+
+
+def exceeds(data: bytes, limit: int) -> bool:
+    """
+    Tell whether a request holds more than `limit` messages on its three levels, without expanding any.
+
+    Stops at the limit, so a hostile request costs no more than a large honest one. Malformed bytes end the
+    count early; the parse that follows refuses them.
+    """
+    count = 0
+    # (position, end, level); level 0 is the request, 2 a scope, whose items are counted and not entered.
+    stack = [(0, len(data), 0)]
+    while stack:
+        at, end, level = stack.pop()
+        while at < end:
+            try:
+                tag, at = _varint(data, at)
+                wire_type = tag & 7
+                if wire_type == 2:
+                    size, at = _varint(data, at)
+                    if tag >> 3 == (1 if level == 0 else 2):
+                        count += 1
+                        if count > limit:
+                            return True
+                        if level < 2:
+                            stack.append((at, min(at + size, end), level + 1))
+                    at += size
+                elif wire_type == 0:
+                    _, at = _varint(data, at)
+                elif wire_type in (1, 5):
+                    at += 8 if wire_type == 1 else 4
+                else:
+                    break
+            except IndexError:
+                break
+    return False
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    byte = data[at]
+    if byte < 0x80:
+        return byte, at + 1
+    value = byte & 0x7F
+    for shift in range(7, 70, 7):
+        at += 1
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at + 1
+    raise IndexError(at)

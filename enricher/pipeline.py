@@ -1,0 +1,285 @@
+"""
+The page to read first: the way of the data, top to bottom.
+
+    receive ─▶ scan ─▶ recognise ─▶ collect evidence ─▶ resolve ─▶ write ─▶ deliver
+               └──── nothing of interest: the same bytes ────────────────────▶
+
+`process` takes one export request as bytes and returns it as bytes, mended. `world.py` does the same for a whole
+recording, of which every part may serve as evidence for every other. Both run the same steps; neither does I/O, logs
+or looks at a clock. What went wrong inside a step comes back as a `Failure`, and the span it concerns as it was.
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from enricher import write
+from enricher.evidence import collect
+from enricher.evidence.index import Index
+from enricher.otlp import attributes as otlp
+from enricher.otlp import shallow
+from enricher.otlp.search import contains_any
+from enricher.otlp.shallow import Signal
+from enricher.outcome import ACROSS_TRACES, Outcome, Reason
+from enricher.recognise import BUILT_IN, Candidate, Recogniser, Rule, candidate
+from enricher.resolve import Resolution, resolve
+from enricher.semconv import Convention
+
+if TYPE_CHECKING:
+    from collections.abc import MutableSequence, Sequence
+
+    from enricher.config.model import Config
+
+MODEL_CALL = (b"gen_ai.", b"llm.")
+"""Bytes that a span of a model call holds."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the steps need to know of the configuration."""
+
+    recogniser: Recogniser = field(default_factory=Recogniser)
+    policy: write.Policy = field(default_factory=write.Policy)
+    payload_attributes: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_config(cls, config: Config) -> Settings:
+        """Wire the user's words to the steps."""
+        enrichment = config.enrichment
+        rules = tuple(
+            Rule(
+                name=rule.name,
+                scope=rule.scope,
+                span_name=rule.span_name,
+                attributes=dict(rule.attributes),
+                system=rule.system or rule.provider or "openai",
+                provider=rule.provider or rule.system or "openai",
+            )
+            for rule in enrichment.rules
+        )
+        return cls(
+            Recogniser((*rules, *BUILT_IN)),
+            write.Policy(
+                tuple(Convention(each) for each in enrichment.conventions),
+                enrichment.provenance,
+                enrichment.on_conflict == "repair",
+            ),
+            frozenset(enrichment.payload_attributes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An exception inside a step, for the log. `where` names the span, never its contents."""
+
+    where: str
+    trace: str
+
+
+@dataclass(slots=True)
+class Processed:
+    """A request on its way out."""
+
+    request: bytes
+    items: int = 0
+    """Spans or log records in it; 0 for metrics, which are not counted."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Found:
+    """A span that a rule matched, and where it stands in its request. `candidate` is None if it cannot be decoded."""
+
+    items: MutableSequence[bytes]
+    at: int
+    span: Span | None
+    candidate: Candidate | None
+    outcome: Outcome | None = None
+    """Set where the span's fate is known without the ladder."""
+
+
+def process(signal: Signal, request: bytes, settings: Settings) -> Processed:
+    """
+    Mend one request by what it holds itself.
+
+    Raises `BadRequestError` if the bytes are not an export request; nothing of it may be forwarded then.
+    """
+    parsed = shallow.parse(request)
+    if signal is Signal.METRICS:
+        return Processed(request)
+    out = Processed(request, sum(len(scoped.items) for each in parsed.resourced for scoped in each.scoped))
+    if signal is Signal.LOGS or not contains_any(request, settings.recogniser.needles):
+        return out
+    found = find(parsed, settings, out.failures)
+    candidates = [each.candidate for each in found if each.candidate is not None]
+    index = Index()
+    for each in found:
+        if each.span is not None and each.candidate is not None:
+            _learn_span(each.span, each.candidate.service, index, settings, out.failures)
+    resolutions = resolve(candidates, index, lambda *_: False)
+    if not all(each.reason is Reason.ENRICHED for each in resolutions):
+        index = Index()
+        learn(signal, parsed, index, settings, out.failures)
+        whole = whole_traces(parsed, {each.trace_id for each in candidates})
+        # What spans traces may lie in any other request: without memory that cannot be settled.
+        resolutions = resolve(
+            candidates, index, lambda each, rung: each.trace_id in whole and rung not in ACROSS_TRACES
+        )
+    if mend(found, resolutions, index, settings, out):
+        out.request = parsed.SerializeToString()
+    return out
+
+
+def find(parsed: shallow.Request, settings: Settings, failures: list[Failure]) -> list[Found]:
+    """Return the spans that a rule matches. Only spans that hold a rule's needle are decoded."""
+    found: list[Found] = []
+    for resourced in parsed.resourced:
+        service: str | None = None
+        for scoped in resourced.scoped:
+            scope = _scope(scoped.scope)
+            rules = settings.recogniser.rules_of_scope(scope[0])
+            needles = {rule.needle for rule in rules}
+            for at, item in enumerate(scoped.items):
+                if not any(needle in item or needle in scoped.scope for needle in needles):
+                    continue
+                service = _service(resourced.resource) if service is None else service
+                try:
+                    span = Span.FromString(item)
+                    rule = next((rule for rule in rules if rule.matches_span(span)), None)
+                    if rule is not None:
+                        conventions = settings.policy.conventions
+                        described = candidate(span, rule=rule, service=service, scope=scope, conventions=conventions)
+                        found.append(Found(scoped.items, at, span, described))
+                except DecodeError:
+                    outcome = Outcome("", "", "", service, " ".join(scope), "", Reason.SPAN_UNREADABLE)
+                    found.append(Found(scoped.items, at, None, None, outcome))
+                except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
+                    outcome = Outcome("", "", "", service, " ".join(scope), "", Reason.STEP_FAILED)
+                    found.append(Found(scoped.items, at, None, None, outcome))
+                    failures.append(Failure("recognise", traceback.format_exc()))
+    return found
+
+
+def learn(signal: Signal, parsed: shallow.Request, index: Index, settings: Settings, failures: list[Failure]) -> None:
+    """Put what a request's spans or log records say into the index."""
+    for resourced in parsed.resourced:
+        service: str | None = None
+        for scoped in resourced.scoped:
+            for item in scoped.items:
+                call = signal is Signal.TRACES and any(needle in item for needle in MODEL_CALL)
+                if not call and not any(needle in item for needle in collect.NEEDLES):
+                    continue
+                service = _service(resourced.resource) if service is None else service
+                try:
+                    if signal is Signal.LOGS:
+                        for each in collect.of_record(LogRecord.FromString(item), service, settings.payload_attributes):
+                            index.add(each)
+                        continue
+                    span = Span.FromString(item)
+                except DecodeError:
+                    continue
+                except Exception:  # noqa: BLE001 - evidence that cannot be read is evidence that is not there
+                    failures.append(Failure("collect evidence", traceback.format_exc()))
+                    continue
+                if call:
+                    index.add_model_call(span.trace_id, span.span_id)
+                _learn_span(span, service, index, settings, failures)
+
+
+def _learn_span(span: Span, service: str, index: Index, settings: Settings, failures: list[Failure]) -> None:
+    try:
+        for each in collect.of_span(span, service, settings.payload_attributes):
+            index.add(each)
+    except Exception:  # noqa: BLE001 - evidence that cannot be read is evidence that is not there
+        failures.append(Failure("collect evidence", traceback.format_exc()))
+
+
+def mend(
+    found: Sequence[Found], resolutions: Sequence[Resolution], index: Index, settings: Settings, out: Processed
+) -> bool:
+    """Write what was resolved into the request's items; tell whether any byte of it changed."""
+    changed = False
+    resolved = iter(resolutions)
+    for each in found:
+        if each.candidate is None:
+            out.outcomes.extend([each.outcome] if each.outcome else [])
+            continue
+        resolution = next(resolved)
+        try:
+            azure = resolution.run is None and each.candidate.trace_id in index.azure_traces
+            change = write.plan(each.candidate, resolution, settings.policy, azure=azure)
+            mended = write.apply(each.items[each.at], change, settings.policy, resolution.place)
+        except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
+            out.failures.append(Failure(f"write span {each.candidate.span_id.hex()}", traceback.format_exc()))
+            failed = Reason.STEP_FAILED
+            out.outcomes.append(_outcome(each.candidate, Resolution(failed), write.Change(failed)))
+            continue
+        out.outcomes.append(_outcome(each.candidate, resolution, change))
+        if change.inserted:
+            each.items[each.at] = mended
+            changed = True
+    return changed
+
+
+def whole_traces(parsed: shallow.Request, trace_ids: set[bytes]) -> set[bytes]:
+    """Return those of the traces of which the request seems to hold all: a root, and every parent that is named."""
+    spans: dict[bytes, set[bytes]] = {trace_id: set() for trace_id in trace_ids if trace_id}
+    parents: dict[bytes, set[bytes]] = {trace_id: set() for trace_id in spans}
+    for _, _, item in shallow.items(parsed):
+        if not any(trace_id in item for trace_id in spans):
+            continue
+        try:
+            span = Span.FromString(item)
+        except DecodeError:
+            continue
+        if span.trace_id in spans:
+            spans[span.trace_id].add(span.span_id)
+            parents[span.trace_id].add(span.parent_span_id)
+    return {t for t in spans if b"" in parents[t] and parents[t] - {b""} <= spans[t]}
+
+
+def _outcome(candidate: Candidate, resolution: Resolution, change: write.Change) -> Outcome:
+    return Outcome(
+        trace_id=candidate.trace_id.hex(),
+        span_id=candidate.span_id.hex(),
+        span_name=candidate.span_name,
+        service=candidate.service,
+        scope=candidate.scope,
+        rule=candidate.rule.name,
+        reason=change.reason,
+        lacked=candidate.lacks,
+        rung=resolution.rung,
+        run_id=resolution.run.run_id if resolution.run else "",
+        place=resolution.place,
+        considered=resolution.considered,
+        inserted=change.inserted,
+        replaced=change.replaced,
+        defects=candidate.defects,
+    )
+
+
+def _scope(data: bytes) -> tuple[str, str]:
+    """Return a scope's name and version; a scope that cannot be decoded has neither."""
+    try:
+        scope = InstrumentationScope.FromString(data)
+    except DecodeError:
+        return "", ""
+    return scope.name, scope.version
+
+
+def _service(data: bytes) -> str:
+    try:
+        resource = Resource.FromString(data)
+    except DecodeError:
+        return ""
+    name = otlp.first_values(resource.attributes).get("service.name")
+    return (otlp.text(name) or "") if name is not None else ""

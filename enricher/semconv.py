@@ -1,0 +1,122 @@
+"""
+Names of the field: which attribute keys carry which fact, in both vocabularies, and what ids look like.
+
+Sources: OpenTelemetry GenAI semantic conventions v1.27 to v1.41 (`gen_ai.system` became
+`gen_ai.provider.name` in v1.37; `cache_read` came in v1.40, `reasoning` in v1.41) and the keys that
+OpenLLMetry wrote before them.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Final
+
+
+class Convention(StrEnum):
+    """The two vocabularies that backends read."""
+
+    LEGACY = "legacy"
+    CURRENT = "current"
+
+
+class Fact(StrEnum):
+    """What a span should say about its run."""
+
+    SYSTEM = "system"
+    PROVIDER = "provider"
+    REQUEST_MODEL = "request_model"
+    RESPONSE_MODEL = "response_model"
+    PROMPT = "prompt_tokens"
+    COMPLETION = "completion_tokens"
+    TOTAL = "total_tokens"
+    CACHED = "cached_tokens"
+    REASONING = "reasoning_tokens"
+    RUN_ID = "run_id"
+    THREAD_ID = "thread_id"
+    ASSISTANT_ID = "assistant_id"
+
+
+KEYS: Final[dict[Fact, dict[Convention, str]]] = {
+    Fact.SYSTEM: {Convention.LEGACY: "gen_ai.system"},
+    Fact.PROVIDER: {Convention.CURRENT: "gen_ai.provider.name"},
+    Fact.REQUEST_MODEL: dict.fromkeys(Convention, "gen_ai.request.model"),
+    Fact.RESPONSE_MODEL: dict.fromkeys(Convention, "gen_ai.response.model"),
+    Fact.PROMPT: {Convention.LEGACY: "gen_ai.usage.prompt_tokens", Convention.CURRENT: "gen_ai.usage.input_tokens"},
+    Fact.COMPLETION: {
+        Convention.LEGACY: "gen_ai.usage.completion_tokens",
+        Convention.CURRENT: "gen_ai.usage.output_tokens",
+    },
+    Fact.TOTAL: dict.fromkeys(Convention, "gen_ai.usage.total_tokens"),
+    Fact.CACHED: {
+        Convention.LEGACY: "gen_ai.usage.cache_read_input_tokens",
+        Convention.CURRENT: "gen_ai.usage.cache_read.input_tokens",
+    },
+    Fact.REASONING: {Convention.CURRENT: "gen_ai.usage.reasoning.output_tokens"},
+    Fact.RUN_ID: {Convention.CURRENT: "gen_ai.response.id"},
+    Fact.THREAD_ID: {Convention.CURRENT: "gen_ai.conversation.id"},
+    Fact.ASSISTANT_ID: {Convention.CURRENT: "gen_ai.agent.id"},
+}
+"""Where each fact is written. A fact with the same key in both vocabularies is written once."""
+
+ALIASES: Final[dict[str, tuple[Fact, ...]]] = {
+    "llm.request.model": (Fact.REQUEST_MODEL,),
+    "llm.response.model": (Fact.RESPONSE_MODEL,),
+    "llm.usage.prompt_tokens": (Fact.PROMPT,),
+    "llm.usage.completion_tokens": (Fact.COMPLETION,),
+    "llm.usage.total_tokens": (Fact.TOTAL,),
+    "gen_ai.usage.cache_read_input_tokens": (Fact.CACHED,),
+    "llm.usage.cache_read_input_tokens": (Fact.CACHED,),
+    "gen_ai.usage.reasoning_tokens": (Fact.REASONING,),
+    "llm.usage.reasoning_tokens": (Fact.REASONING,),
+    "gen_ai.thread.run.id": (Fact.RUN_ID,),
+    "gen_ai.thread.id": (Fact.THREAD_ID,),
+}
+"""Other keys whose value states a fact: read, never written."""
+
+COUNTS: Final = frozenset({Fact.PROMPT, Fact.COMPLETION, Fact.TOTAL, Fact.CACHED, Fact.REASONING})
+"""Facts whose value is an integer; all others are strings."""
+
+FACT_OF_KEY: Final[dict[str, tuple[Fact, ...]]] = {
+    **{key: (fact,) for fact, keys in KEYS.items() for key in keys.values()},
+    **ALIASES,
+}
+
+SYSTEM_OF_PROVIDER: Final = {
+    "azure.ai.openai": "az.ai.openai",
+    "azure.ai.inference": "az.ai.inference",
+}
+"""Values of `gen_ai.provider.name` that `gen_ai.system` spelt otherwise (renamed in v1.35); others are the same."""
+
+PROVIDER_OF_SYSTEM: Final = {system: provider for provider, system in SYSTEM_OF_PROVIDER.items()}
+
+INSERTED: Final = "enricher.inserted"
+REASON: Final = "enricher.reason"
+EVIDENCE_PLACE: Final = "enricher.evidence.place"
+REPLACED: Final = "enricher.replaced"
+
+RUN_ID: Final = re.compile(r"run_[A-Za-z0-9_-]{1,124}\Z")
+THREAD_ID: Final = re.compile(r"thread_[A-Za-z0-9_-]{1,121}\Z")
+ASSISTANT_ID: Final = re.compile(r"asst_[A-Za-z0-9_-]{1,123}\Z")
+MESSAGE_ID: Final = re.compile(r"msg_[A-Za-z0-9_-]{1,124}\Z")
+
+SAFE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
+"""The only ids that are believed at all: they become dictionary keys, log fields and attribute values."""
+
+RUN_URL: Final = re.compile(
+    r"/threads/(thread_[A-Za-z0-9_-]{1,121})(?:/runs(?:/(run_[A-Za-z0-9_-]{1,124}))?)?(?=[/?#]|\Z)",
+)
+"""The Assistants API's paths, whatever stands before them (OpenAI, Azure, a proxy)."""
+
+AZURE_HOST: Final = re.compile(
+    r"(?:\.openai\.azure\.(?:com|us|cn)|\.cognitiveservices\.azure\.(?:com|us|cn)|\.services\.ai\.azure\.(?:com|us|cn)"
+    r"|\.api\.cognitive\.microsoft\.com)\.?\Z",
+    re.IGNORECASE,
+)
+"""Hosts at which Azure serves OpenAI's API."""
+
+
+def served_by_azure(address: str) -> bool:
+    """Tell whether a URL, a `host:port` or a bare host is one at which Azure serves the API."""
+    host = re.split(r"[/?#]", address.split("://", 1)[-1], maxsplit=1)[0].rsplit("@", 1)[-1].split(":", 1)[0]
+    return AZURE_HOST.search(host) is not None

@@ -1,0 +1,169 @@
+"""
+The composition root: builds the parts from the configuration, starts them and stops them.
+
+Downstream first, receivers last, so that nothing comes in that cannot go out; stopped in the opposite order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal as signals
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from enricher import pipeline
+from enricher.deliver.file_exporter import FileExporter
+from enricher.deliver.grpc_exporter import GrpcExporter
+from enricher.errors import EnricherError
+from enricher.outcome import Outcome
+from enricher.receive.grpc_server import GrpcReceiver
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from enricher.config.model import Config, OtlpExporterConfig
+    from enricher.otlp.shallow import Signal
+
+SHUTDOWN_GRACE = 10.0
+"""Seconds that requests in flight have to finish after SIGTERM; twice the default timeout of an export."""
+
+_log = structlog.get_logger()
+
+
+class Exporter(Protocol):
+    """What takes requests to their destination."""
+
+    async def start(self) -> None:
+        """Make ready; raises `EnricherError` if that cannot be."""
+
+    async def export(self, signal: Signal, request: bytes) -> bytes:
+        """Deliver and return the destination's answer; raises `RetryableError` or `PermanentError`."""
+
+    async def shutdown(self, grace: float = 0.0) -> None:
+        """Finish what is in flight within `grace` seconds. Safe without `start`, and twice."""
+
+
+class Service:
+    """The stage. `consume` is what receivers call."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._settings = pipeline.Settings.from_config(config)
+        self._exporter = exporter_of(config)
+        grpc = config.receivers.otlp.protocols.grpc
+        self.receiver = GrpcReceiver(
+            str(grpc.endpoint), self.consume, max_receive_bytes=grpc.max_recv_msg_size_mib << 20
+        )
+        self._failures_seen: set[str] = set()
+
+    async def start(self) -> None:
+        """Start every part. Raises `EnricherError` if one cannot start; those that did are stopped again."""
+        await self._exporter.start()
+        try:
+            await self.receiver.start()
+        except EnricherError:
+            await self._exporter.shutdown()
+            raise
+
+    async def shutdown(self, grace: float = SHUTDOWN_GRACE) -> None:
+        """Refuse what is new, finish what is in flight."""
+        await self.receiver.shutdown(grace)
+        await self._exporter.shutdown(grace)
+
+    async def consume(self, signal: Signal, request: bytes) -> bytes:
+        """
+        Mend a request, send it on, and return downstream's answer.
+
+        Raises `BadRequestError` for what is not OTLP, and what the exporter raises. Nothing is acknowledged that
+        downstream has not accepted.
+        """
+        processed = pipeline.process(signal, request, self._settings)
+        self._note(processed.outcomes, processed.failures)
+        return await self._exporter.export(signal, processed.request)
+
+    def _note(self, outcomes: Sequence[Outcome], failures: Sequence[pipeline.Failure]) -> None:
+        for failure in failures:
+            # Once a kind: the traceback's last frame tells kinds apart, whatever the message holds.
+            kind = failure.trace.rpartition("\n  File ")[2]
+            if kind not in self._failures_seen and len(self._failures_seen) < 1000:
+                self._failures_seen.add(kind)
+                _log.error("a step failed; the span passed on as it came", where=failure.where, exception=failure.trace)
+        for outcome in outcomes:
+            _log.debug(
+                "candidate",
+                trace_id=outcome.trace_id,
+                span_id=outcome.span_id,
+                rule=outcome.rule,
+                reason=str(outcome.reason),
+                rung=str(outcome.rung or ""),
+                inserted=len(outcome.inserted),
+            )
+
+
+def exporter_of(config: Config) -> Exporter:
+    """Return the exporter that the configuration names."""
+    exporters = config.exporters
+    if exporters.otlp is not None and exporters.file is not None:
+        raise EnricherError("exporters: otlp and file are both named; expected one of them")
+    if exporters.file is not None:
+        return FileExporter(exporters.file.path)
+    if exporters.otlp is None:
+        raise EnricherError("exporters: none is named")
+    return grpc_exporter(exporters.otlp)
+
+
+def grpc_exporter(otlp: OtlpExporterConfig) -> GrpcExporter:
+    """Return the gRPC exporter of `exporters.otlp`."""
+    return GrpcExporter(
+        otlp.endpoint.target,
+        insecure=not otlp.uses_tls,
+        timeout=otlp.timeout,
+        compression=otlp.compression,
+        headers={name: value.get_secret_value() for name, value in otlp.headers.items()},
+        ca_file=otlp.tls.ca_file,
+        cert_file=otlp.tls.cert_file,
+        key_file=otlp.tls.key_file,
+        server_name_override=otlp.tls.server_name_override,
+    )
+
+
+async def run(config: Config) -> None:
+    """Run the stage until SIGTERM or SIGINT; a second one ends it without waiting for what is in flight."""
+    stop = asyncio.Event()
+    asked = 0
+
+    def ask() -> None:
+        nonlocal asked
+        asked += 1
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for each in (signals.SIGTERM, signals.SIGINT):
+        loop.add_signal_handler(each, ask)
+    service = Service(config)
+    await service.start()
+    _log.info(
+        "ready",
+        grpc=f"{config.receivers.otlp.protocols.grpc.endpoint.host}:{service.receiver.port}",
+        exporter=destination(config),
+    )
+    await stop.wait()
+    _log.info("shutting down")
+    stop.clear()
+    stopping = asyncio.create_task(service.shutdown())
+    again = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopping, again}, return_when=asyncio.FIRST_COMPLETED)
+    if asked > 1 and not stopping.done():
+        _log.warning("asked twice: not waiting for what is in flight")
+        await service.shutdown(0)
+    again.cancel()
+    await stopping
+    _log.info("stopped")
+
+
+def destination(config: Config) -> str:
+    """Return in words where requests go."""
+    if config.exporters.otlp is not None:
+        return f"otlp {config.exporters.otlp.endpoint}"
+    return f"file {config.exporters.file.path}" if config.exporters.file is not None else ""

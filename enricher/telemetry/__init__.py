@@ -1,0 +1,1 @@
+"""What the stage says about itself: logs, metrics and the pages that show them."""

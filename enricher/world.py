@@ -1,0 +1,57 @@
+"""
+A whole recording as one world: evidence in any request serves spans in any other, earlier or later.
+
+The same steps as `pipeline.process`, in two passes over the requests: first everything is learned, then everything
+is mended. Memory holds facts and candidates, never the requests themselves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from enricher.evidence.index import Index
+from enricher.otlp import shallow
+from enricher.otlp.search import contains_any
+from enricher.otlp.shallow import Signal
+from enricher.pipeline import Failure, Processed, find, learn, mend
+from enricher.resolve import Resolution, resolve
+
+if TYPE_CHECKING:
+    from enricher.pipeline import Settings
+    from enricher.recognise import Candidate
+
+
+class World:
+    """Learn every request, then mend every request in the same order."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._index = Index()
+        self._candidates: list[Candidate] = []
+        self._resolutions: deque[Resolution] | None = None
+        self.failures: list[Failure] = []
+
+    def learn(self, signal: Signal, request: bytes) -> None:
+        """First pass. Raises `BadRequestError`, and then `mend` of the same bytes will too."""
+        parsed = shallow.parse(request)
+        if signal is Signal.METRICS:
+            return
+        learn(signal, parsed, self._index, self._settings, self.failures)
+        if signal is Signal.TRACES and contains_any(request, self._settings.recogniser.needles):
+            found = find(parsed, self._settings, [])
+            self._candidates += [each.candidate for each in found if each.candidate is not None]
+
+    def mend(self, signal: Signal, request: bytes) -> Processed:
+        """Second pass: return the request mended by all that was learned."""
+        parsed = shallow.parse(request)
+        out = Processed(request, 0 if signal is Signal.METRICS else sum(1 for _ in shallow.items(parsed)))
+        if self._resolutions is None:
+            self._resolutions = deque(resolve(self._candidates, self._index))
+        if signal is not Signal.TRACES or not contains_any(request, self._settings.recogniser.needles):
+            return out
+        found = find(parsed, self._settings, out.failures)
+        mine = [self._resolutions.popleft() for each in found if each.candidate is not None]
+        if mend(found, mine, self._index, self._settings, out):
+            out.request = parsed.SerializeToString()
+        return out

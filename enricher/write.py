@@ -1,0 +1,209 @@
+"""
+What is inserted into a candidate, and how.
+
+Insert only, append only: a key that stands on the span is left as it is, and new attributes are appended to the
+span's bytes, which is how protobuf merges. Every byte that came in goes out again. Only `on_conflict: repair`
+rewrites, and only token counts that evidence by identity contradicts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from enricher import semconv
+from enricher.outcome import IDENTITY, Reason
+from enricher.recognise import SWAPPED_USAGE
+from enricher.semconv import KEYS, Convention, Fact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from enricher.recognise import Candidate
+    from enricher.resolve import Resolution
+
+PAIR: Final = (Fact.PROMPT, Fact.COMPLETION)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How the user wants candidates written."""
+
+    conventions: tuple[Convention, ...] = (Convention.LEGACY, Convention.CURRENT)
+    provenance: bool = False
+    repair: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to be written on one span. `replaced` holds the old values of keys that `inserted` overwrites."""
+
+    reason: Reason
+    inserted: tuple[tuple[str, str | int], ...] = ()
+    replaced: tuple[tuple[str, str | int], ...] = ()
+
+
+def plan(candidate: Candidate, resolution: Resolution, policy: Policy, *, azure: bool = False) -> Change:
+    """
+    Return what to write: the span's own facts carried to the vocabulary that lacks them, then the evidence's.
+
+    `azure` tells that an address beside the candidate is one at which Azure serves the API.
+    """
+    facts, conflict = _facts(candidate, resolution, azure=azure)
+    inserted = tuple(
+        (key, facts[fact])
+        for fact in candidate.lacks
+        if fact in facts
+        for key in dict.fromkeys(KEYS[fact][c] for c in policy.conventions if c in KEYS[fact])
+        if key not in candidate.present
+    )
+    replaced: tuple[tuple[str, str | int], ...] = ()
+    if conflict and policy.repair and resolution.rung in IDENTITY:
+        repaired = _repair(candidate, resolution, policy)
+        replaced = repaired.replaced
+        inserted = tuple(i for i in inserted if i[0] not in dict(repaired.inserted)) + repaired.inserted
+        conflict = False
+    return Change(_reason(candidate, resolution, inserted, conflict=conflict), inserted, replaced)
+
+
+def _facts(candidate: Candidate, resolution: Resolution, *, azure: bool) -> tuple[dict[Fact, str | int], bool]:
+    """Return every fact that may be inserted, and whether the span's own counts differ from the evidence."""
+    own, run, usage = candidate.own, resolution.run, resolution.usage
+    facts: dict[Fact, str | int] = {}
+    facts[Fact.SYSTEM], facts[Fact.PROVIDER] = _provider(candidate, azure=azure or (run is not None and run.azure))
+    if run is not None:
+        said = {
+            Fact.REQUEST_MODEL: run.model,
+            Fact.RESPONSE_MODEL: run.model,
+            Fact.RUN_ID: run.run_id,
+            Fact.THREAD_ID: run.thread_id,
+            Fact.ASSISTANT_ID: run.assistant_id,
+        }
+        facts |= {fact: value for fact, value in said.items() if value is not None}
+    for fact in (Fact.REQUEST_MODEL, Fact.RESPONSE_MODEL, Fact.RUN_ID, Fact.THREAD_ID, Fact.ASSISTANT_ID):
+        if fact in own:
+            facts[fact] = own[fact]
+    conflict = usage is not None and any(
+        fact in own and own[fact] != count
+        for fact, count in ((Fact.PROMPT, usage.prompt), (Fact.COMPLETION, usage.completion), (Fact.TOTAL, usage.total))
+    )
+    if usage is not None and not conflict:
+        counts = {
+            Fact.PROMPT: usage.prompt,
+            Fact.COMPLETION: usage.completion,
+            Fact.TOTAL: usage.total,
+            Fact.CACHED: usage.cached,
+            Fact.REASONING: usage.reasoning,
+        }
+        facts |= {fact: count for fact, count in counts.items() if count is not None}
+    else:
+        facts |= _own_counts(candidate, contradicted=conflict)
+    return facts, conflict
+
+
+def _own_counts(candidate: Candidate, *, contradicted: bool) -> dict[Fact, str | int]:
+    """Return the counts that the span's own counts imply. A doubtful pair is not carried on; its sum is no less true."""
+    own = candidate.own
+    facts: dict[Fact, str | int] = {}
+    swapped = SWAPPED_USAGE in candidate.defects
+    if not candidate.defects and not contradicted:
+        facts |= {fact: own[fact] for fact in (*PAIR, Fact.CACHED, Fact.REASONING) if fact in own}
+    if candidate.own_pair and (swapped or (not candidate.defects and not contradicted)):
+        facts[Fact.TOTAL] = sum(candidate.own_pair)
+    return facts
+
+
+def _provider(candidate: Candidate, *, azure: bool) -> tuple[str, str]:
+    """Return system and provider: what the span says of either, else Azure by its address, else what the rule says."""
+    own_system, own_provider = candidate.own.get(Fact.SYSTEM), candidate.own.get(Fact.PROVIDER)
+    if isinstance(own_provider, str):
+        return semconv.SYSTEM_OF_PROVIDER.get(own_provider, own_provider), own_provider
+    if isinstance(own_system, str):
+        return own_system, semconv.PROVIDER_OF_SYSTEM.get(own_system, own_system)
+    if azure or candidate.azure:
+        return "az.ai.openai", "azure.ai.openai"
+    return candidate.rule.system, candidate.rule.provider
+
+
+def _repair(candidate: Candidate, resolution: Resolution, policy: Policy) -> Change:
+    """Overwrite the counts that identity evidence contradicts, in whichever keys they stand, and complete them."""
+    usage = resolution.usage
+    if usage is None:
+        return Change(resolution.reason)
+    inserted: list[tuple[str, str | int]] = []
+    replaced: list[tuple[str, str | int]] = []
+    for fact, count in ((Fact.PROMPT, usage.prompt), (Fact.COMPLETION, usage.completion), (Fact.TOTAL, usage.total)):
+        wanted = {KEYS[fact][convention] for convention in policy.conventions if convention in KEYS[fact]}
+        standing = {key for key in candidate.present if semconv.FACT_OF_KEY.get(key) == (fact,)}
+        for key in sorted(wanted | standing):
+            if key in standing and candidate.own.get(fact) == count:
+                continue
+            inserted.append((key, count))
+            if key in standing:
+                replaced.append((key, candidate.own.get(fact, -1)))
+    return Change(resolution.reason, tuple(inserted), tuple(replaced))
+
+
+def _reason(
+    candidate: Candidate, resolution: Resolution, inserted: tuple[tuple[str, str | int], ...], *, conflict: bool
+) -> Reason:
+    if not candidate.lacks:
+        return Reason.USAGE_CONFLICT if conflict else Reason.ALREADY_PRESENT
+    if conflict:
+        return Reason.USAGE_CONFLICT
+    if resolution.reason is Reason.PAYLOAD_ABSENT and candidate.own_pair and not candidate.defects:
+        return Reason.FROM_SPAN if inserted else Reason.PAYLOAD_ABSENT
+    return resolution.reason
+
+
+# ---- bytes -------------------------------------------------------------------------------------------------------
+
+
+def append(span: bytes, attributes: Mapping[str, str | int | tuple[str, ...]]) -> bytes:
+    """
+    Return the span with attributes appended.
+
+    A serialised span that holds nothing but the new attributes, put behind the old bytes, is their merge
+    (protobuf encoding, "Last One Wins": repeated fields are concatenated).
+    """
+    added = Span()
+    for key, value in attributes.items():
+        attribute = added.attributes.add(key=key)
+        if isinstance(value, str):
+            attribute.value.string_value = value
+        elif isinstance(value, int):
+            attribute.value.int_value = value
+        else:
+            for each in value:
+                attribute.value.array_value.values.add(string_value=each)
+    return span + added.SerializeToString()
+
+
+def apply(span: bytes, change: Change, policy: Policy, place: str) -> bytes:
+    """Return the span's bytes with the change written; the same bytes if there is nothing to write."""
+    attributes: dict[str, str | int | tuple[str, ...]] = {}
+    if not change.inserted:
+        return span
+    if change.replaced:
+        span = _overwrite(span, dict(change.inserted), {key for key, _ in change.replaced})
+    replaced = {key for key, _ in change.replaced}
+    attributes |= {key: value for key, value in change.inserted if key not in replaced}
+    if policy.provenance:
+        attributes[semconv.INSERTED] = tuple(key for key, _ in change.inserted)
+        attributes[semconv.REASON] = str(change.reason)
+        if place:
+            attributes[semconv.EVIDENCE_PLACE] = place
+    if change.replaced:
+        attributes[semconv.REPLACED] = tuple(f"{key}={value}" for key, value in change.replaced)
+    return append(span, attributes)
+
+
+def _overwrite(span: bytes, values: Mapping[str, str | int], keys: set[str]) -> bytes:
+    parsed = Span.FromString(span)
+    for attribute in parsed.attributes:
+        value = values.get(attribute.key)
+        if attribute.key in keys and isinstance(value, int):
+            attribute.value.int_value = value
+    return parsed.SerializeToString()
