@@ -257,13 +257,14 @@ def _answers_of_messages(text: str) -> list[bytes]:
         return []
     if not isinstance(messages, list):
         return []
-    return [
-        otlp.digest(part["content"])
+    texts = [
+        part
         for message in messages
         if isinstance(message, dict) and message.get("role") in (None, "assistant")
-        for part in (message.get("parts") if isinstance(message.get("parts"), list) else ())
-        if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("content"), str)
+        for part in (parts if isinstance(parts := message.get("parts"), list) else ())
+        if isinstance(part, dict) and part.get("type") == "text"
     ]
+    return [otlp.digest(part["content"]) for part in texts if isinstance(part.get("content"), str)]
 
 
 _ADDRESS_KEYS: Final = (

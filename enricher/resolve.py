@@ -87,7 +87,7 @@ def _by_identity(candidate: Candidate, index: Index) -> Resolution | None:
     shown: set[str] = index.on_span.get(here, set()) if candidate.span_id else set()
     if len(shown) == 1 and candidate.run_ids <= shown:
         return _decide(Rung.PAYLOAD, candidate, index, shown)
-    tied = candidate.run_ids & shown if shown and candidate.run_ids else candidate.run_ids or shown
+    tied = set(candidate.run_ids & shown if shown and candidate.run_ids else candidate.run_ids or shown)
     if not tied and not candidate.run_ids:
         tied = index.named_on_span.get(here, set()) if candidate.span_id else set()
     if len(tied) == 1:

@@ -16,7 +16,6 @@ from enricher import pipeline
 from enricher.deliver.file_exporter import FileExporter
 from enricher.deliver.grpc_exporter import GrpcExporter
 from enricher.errors import EnricherError
-from enricher.outcome import Outcome
 from enricher.receive.grpc_server import GrpcReceiver
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from enricher.config.model import Config, OtlpExporterConfig
     from enricher.otlp.shallow import Signal
+    from enricher.outcome import Outcome
 
 SHUTDOWN_GRACE = 10.0
 """Seconds that requests in flight have to finish after SIGTERM; twice the default timeout of an export."""

@@ -104,7 +104,7 @@ def _facts(candidate: Candidate, resolution: Resolution, *, azure: bool) -> tupl
 
 
 def _own_counts(candidate: Candidate, *, contradicted: bool) -> dict[Fact, str | int]:
-    """Return the counts that the span's own counts imply. A doubtful pair is not carried on; its sum is no less true."""
+    """Return what the span's own counts imply. A doubtful pair is not carried on; a swapped one keeps its sum."""
     own = candidate.own
     facts: dict[Fact, str | int] = {}
     swapped = SWAPPED_USAGE in candidate.defects

@@ -1,2 +1,5 @@
+"""Stub."""
+
+
 def explain() -> None:
-    """Stub"""
+    """Not yet."""

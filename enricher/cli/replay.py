@@ -1,2 +1,5 @@
+"""Stub."""
+
+
 def replay() -> None:
-    """Stub"""
+    """Not yet."""

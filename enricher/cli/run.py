@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from enricher.cli.options import ConfigFile, Overrides
+from enricher.cli.options import ConfigFile, Overrides  # noqa: TC001 - typer reads annotations at run time
 
 
 def run(config: ConfigFile = None, overrides: Overrides = None) -> None:

@@ -31,14 +31,7 @@ def explanation(outcome: Outcome) -> Iterator[tuple[str, str]]:
     yield "lacked", ", ".join(str(fact) for fact in outcome.lacked) or "nothing"
     for defect in outcome.defects:
         yield "defect", f"{defect}: {DEFECT_WORDS.get(defect, '')}"
-    label = "evidence"
-    for each in outcome.considered[:MAX_CONSIDERED]:
-        yield label, f"{each.run_id}: {each.verdict}" + (f" ({each.place})" if each.place else "")
-        label = ""
-    if len(outcome.considered) > MAX_CONSIDERED:
-        yield "", f"and {len(outcome.considered) - MAX_CONSIDERED} more runs"
-    if not outcome.considered:
-        yield label, f"usage object without a run ({outcome.place})" if outcome.place else "none"
+    yield from _evidence(outcome)
     if outcome.rung is not None:
         yield "decided by", f"{outcome.rung}: {RUNG_WORDS[outcome.rung]}"
     else:
@@ -54,6 +47,17 @@ def explanation(outcome: Outcome) -> Iterator[tuple[str, str]]:
     if outcome.still_lacks:
         yield "still lacks", ", ".join(str(fact) for fact in outcome.still_lacks)
     yield "outcome", f"{outcome.reason}: {WORDS[outcome.reason]}"
+
+
+def _evidence(outcome: Outcome) -> Iterator[tuple[str, str]]:
+    label = "evidence"
+    for each in outcome.considered[:MAX_CONSIDERED]:
+        yield label, f"{each.run_id}: {each.verdict}" + (f" ({each.place})" if each.place else "")
+        label = ""
+    if len(outcome.considered) > MAX_CONSIDERED:
+        yield "", f"and {len(outcome.considered) - MAX_CONSIDERED} more runs"
+    if not outcome.considered:
+        yield label, f"usage object without a run ({outcome.place})" if outcome.place else "none"
 
 
 def print_explanation(console: Console, outcome: Outcome) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from enricher.cli.options import ConfigFile, Overrides
+from enricher.cli.options import ConfigFile, Overrides  # noqa: TC001 - typer reads annotations at run time
 
 
 class Format(StrEnum):

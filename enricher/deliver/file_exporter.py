@@ -2,7 +2,7 @@
 Requests into a file: OTLP/JSON, one request a line, as the Collector's file exporter writes them.
 
 A request is answered once its line is on the disk (`fsync`); lines that wait together share one. A request that JSON
-cannot hold (invalid UTF-8, values nested too deep) goes length-delimited into a file beside it, so that no byte is lost.
+cannot hold (invalid UTF-8, values nested too deep) goes length-delimited into a file beside it: no byte is lost.
 """
 
 from __future__ import annotations

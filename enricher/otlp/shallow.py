@@ -14,7 +14,7 @@ Schema URLs are bytes too, because they may hold anything.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, cast
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
@@ -93,8 +93,9 @@ def _request_class() -> type[Request]:
             if of:
                 added.type_name = f".{package}.{of}"
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.Request"))  # type: ignore[no-untyped-call, no-any-return]
+    pool.Add(file)
+    # A class made at run time has no type of its own.
+    return cast("type[Request]", message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.Request")))
 
 
 _Request = _request_class()
