@@ -63,7 +63,8 @@ def _times(config: Config) -> Iterator[Finding]:
     if hold.enabled and hold.evidence_ttl < hold.wait_duration:
         # Evidence that expires inside the wait makes one of two runs look like the only one.
         yield _error(
-            f"evidence must be kept at least as long as a span waits, {format_duration(hold.wait_duration)}",
+            f"{format_duration(hold.evidence_ttl)} is shorter than wait_duration, {format_duration(hold.wait_duration)}; "
+            "evidence must outlive the wait",
             ("hold", "evidence_ttl"),
             ("hold", "wait_duration"),
         )
@@ -114,9 +115,10 @@ def _loops(config: Config, target: Endpoint) -> Iterator[Finding]:
 
 def _exporter(otlp: OtlpExporterConfig) -> Iterator[Finding]:
     endpoint, tls, retry = (*_OTLP, "endpoint"), (*_OTLP, "tls"), (*_OTLP, "retry_on_failure")
-    if otlp.retry_on_failure.max_interval < otlp.retry_on_failure.initial_interval:
+    first, longest = otlp.retry_on_failure.initial_interval, otlp.retry_on_failure.max_interval
+    if longest < first:
         yield _error(
-            f"shorter than initial_interval, {format_duration(otlp.retry_on_failure.initial_interval)}",
+            f"{format_duration(longest)} is shorter than initial_interval, {format_duration(first)}",
             (*retry, "max_interval"),
             (*retry, "initial_interval"),
         )

@@ -138,7 +138,8 @@ def _override(root: MapNode, override: str) -> list[Problem]:
             below = MapNode(place)
             section.entries[key] = Entry(place, below)
             section = below
-    section.entries[last] = Entry(place, value or ScalarNode("", place, plain=True))
+    if not problems:
+        section.entries[last] = Entry(place, value or ScalarNode("", place, plain=True))
     return problems
 
 

@@ -71,8 +71,12 @@ def problem_at(place: Place, dotted: str, message: str, severity: Severity = Sev
 
 
 def in_order(problems: Sequence[Problem]) -> list[Problem]:
-    """Return the problems from the top of the file to its end, then those without a line, as they came."""
-    return sorted(problems, key=lambda problem: (problem.line is None, problem.line or 0, problem.column or 0))
+    """Return the problems from the top of the file to its end, then those without a line by their origin."""
+
+    def place(problem: Problem) -> tuple[bool, int, int, str]:
+        return problem.line is None, problem.line or 0, problem.column or 0, problem.path
+
+    return sorted(problems, key=place)
 
 
 def dotted_path(loc: Loc) -> str:
