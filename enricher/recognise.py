@@ -265,68 +265,6 @@ def _answers_of_messages(text: str) -> list[bytes]:
     return answers
 
 
-_ADDRESS_KEYS if key in values),
-        defects=defects,
-    )
-
-
-def _own_facts(values: Mapping[str, AnyValue]) -> tuple[dict[Fact, str | int], bool]:
-    """Return what the span says, and whether two keys of one fact say different things (then neither is believed)."""
-    said: dict[Fact, set[str | int]] = {}
-    for key, value in values.items():
-        for fact in FACT_OF_KEY.get(key, ()):
-            scalar = otlp.scalar(value)
-            if isinstance(scalar, int) == (fact in COUNTS) and scalar is not None:
-                said.setdefault(fact, set()).add(scalar)
-    own = {fact: next(iter(found)) for fact, found in said.items() if len(found) == 1}
-    return own, any(len(found) > 1 for fact, found in said.items() if fact in COUNTS)
-
-
-def _numbered(values: Mapping[str, AnyValue], pattern: re.Pattern[str]) -> list[tuple[int, str, AnyValue]]:
-    found = [(int(m[2]), m[1], value) for key, value in values.items() if (m := pattern.match(key))]
-    return sorted(found, key=lambda each: each[0])
-
-
-_RESPONSE_ID = re.compile(r"(gen_ai\.response\.)(\d{1,6})\.id\Z")
-_COMPLETION = re.compile(r"(gen_ai\.completion\.|llm\.completions\.)(\d{1,6})\.content\Z")
-
-
-def _message_ids(values: Mapping[str, AnyValue]) -> tuple[str, ...]:
-    numbered = [value for _, _, value in _numbered(values, _RESPONSE_ID)]
-    if not numbered and "gen_ai.message.id" in values:
-        numbered = [values["gen_ai.message.id"]]
-    return tuple(text for value in numbered if (text := otlp.text(value)) and MESSAGE_ID.match(text))
-
-
-def _answers(values: Mapping[str, AnyValue]) -> tuple[bytes, ...]:
-    found = []
-    for number, prefix, value in _numbered(values, _COMPLETION):
-        role = values.get(f"{prefix}{number}.role")
-        # Up to 0.38 the user's own messages stand among the completions.
-        if (role is None or otlp.text(role) == "assistant") and (text := otlp.text(value)):
-            found.append(otlp.digest(text))
-    if not found and "gen_ai.output.messages" in values:
-        found = _answers_of_messages(otlp.text(values["gen_ai.output.messages"]) or "")
-    return tuple(found)
-
-
-def _answers_of_messages(text: str) -> list[bytes]:
-    try:
-        messages = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return []
-    if not isinstance(messages, list):
-        return []
-    texts = [
-        part
-        for message in messages
-        if isinstance(message, dict) and message.get("role") in (None, "assistant")
-        for part in (parts if isinstance(parts := message.get("parts"), list) else ())
-        if isinstance(part, dict) and part.get("type") == "text"
-    ]
-    return [otlp.digest(part["content"]) for part in texts if isinstance(part.get("content"), str)]
-
-
 _ADDRESS_KEYS: Final = (
     "server.address",
     "net.peer.name",
