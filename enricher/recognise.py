@@ -259,10 +259,14 @@ def _answers_of_messages(text: str) -> list[bytes]:
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict) and message.get("role") in (None, "assistant"):
             parts = message.get("parts")
-            for part in parts if isinstance(parts, list) else ():
-                if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("content"), str):
-                    answers.append(otlp.digest(part["content"]))
+            texts = [_text_of_part(part) for part in (parts if isinstance(parts, list) else ())]
+            answers += [otlp.digest(text) for text in texts if text]
     return answers
+
+
+def _text_of_part(part: object) -> str:
+    text = part.get("content") if isinstance(part, dict) and part.get("type") == "text" else None
+    return text if isinstance(text, str) else ""
 
 
 _ADDRESS_KEYS: Final = (
