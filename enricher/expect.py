@@ -82,22 +82,25 @@ def _read(requests: Iterable[tuple[Signal, bytes]]) -> tuple[dict[Key, list[_Ite
 
 
 def _compare(want: _Item, have: _Item) -> Iterator[str]:
-    kinds = (
-        ("resource", Resource),
-        ("resource schema URL", None),
-        ("scope", InstrumentationScope),
-        ("schema URL", None),
-    )
-    for (what, kind), one, other in zip(kinds, want.above, have.above, strict=True):
+    names = ("resource", "resource schema URL", "scope", "schema URL")
+    kinds = (Resource, None, InstrumentationScope, None)
+    for name, kind, one, other in zip(names, kinds, want.above, have.above, strict=True):
         # Through JSON, fields may come in another order: equal messages are equal.
-        if one != other and not (kind and kind.FromString(one) == kind.FromString(other)):
-            yield f"the {what} differs"
+        if one != other and (kind is None or _decoded(kind, one) != _decoded(kind, other)):
+            yield f"the {name} differs"
     if want.raw == have.raw or want.span == have.span:
         return
     yield from _compare_attributes(_values(want.span), _values(have.span))
     for field in Span.DESCRIPTOR.fields:
         if field.name != "attributes" and getattr(want.span, field.name) != getattr(have.span, field.name):
             yield f"{field.name} differs"
+
+
+def _decoded(kind: type[Resource | InstrumentationScope], data: bytes) -> object:
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        return data
 
 
 def _compare_attributes(want: dict[str, list[Any]], have: dict[str, list[Any]]) -> Iterator[str]:

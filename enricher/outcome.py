@@ -93,7 +93,7 @@ class Considered:
     verdict: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """What happened to one candidate. Ids are lower-case hex; `inserted` holds keys and values in their order."""
 

@@ -29,8 +29,9 @@ from enricher.otlp import shallow
 from enricher.otlp.search import contains_any
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, Outcome, Reason
-from enricher.recognise import BUILT_IN, Candidate, Recogniser, Rule, candidate
+from enricher.recognise import Candidate, candidate
 from enricher.resolve import Resolution, resolve
+from enricher.rules import BUILT_IN, Recogniser, Rule
 from enricher.semconv import Convention
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 MODEL_CALL = (b"gen_ai.", b"llm.")
 """Bytes that a span of a model call holds."""
+
+MANY = 16
+"""Items from which on a scope is searched as a whole first."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +150,8 @@ def find(parsed: shallow.Request, settings: Settings, failures: list[Failure]) -
         service: str | None = None
         for scoped in resourced.scoped:
             scope = _scope(scoped.scope)
-            rules = settings.recogniser.rules_of_scope(scope[0])
-            needles = {rule.needle for rule in rules}
-            for at, item in enumerate(scoped.items):
-                if not any(needle in item or needle in scoped.scope for needle in needles):
-                    continue
+            rules, needles = settings.recogniser.of_scope(scope[0])
+            for at, item in _holding(scoped, needles):
                 service = _service(resourced.resource) if service is None else service
                 try:
                     span = Span.FromString(item)
@@ -167,6 +168,18 @@ def find(parsed: shallow.Request, settings: Settings, failures: list[Failure]) -
                     found.append(Found(scoped.items, at, None, None, outcome))
                     failures.append(Failure("recognise", traceback.format_exc()))
     return found
+
+
+def _holding(scoped: shallow.Scoped, needles: tuple[bytes, ...]) -> list[tuple[int, bytes]]:
+    """Return the items, with their positions, that hold one of the needles."""
+    items = scoped.items
+    # One copy and one fast search for the whole scope cost less than a look at each of many items.
+    if len(items) > MANY and not contains_any(scoped.SerializeToString(), needles):
+        return []
+    if len(needles) == 1:
+        (needle,) = needles
+        return [(at, item) for at, item in enumerate(items) if needle in item]
+    return [(at, item) for at, item in enumerate(items) if any(needle in item for needle in needles)]
 
 
 def learn(signal: Signal, parsed: shallow.Request, index: Index, settings: Settings, failures: list[Failure]) -> None:

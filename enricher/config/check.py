@@ -63,8 +63,8 @@ def _times(config: Config) -> Iterator[Finding]:
     if hold.enabled and hold.evidence_ttl < hold.wait_duration:
         # Evidence that expires inside the wait makes one of two runs look like the only one.
         yield _error(
-            f"{format_duration(hold.evidence_ttl)} is shorter than wait_duration, {format_duration(hold.wait_duration)}; "
-            "evidence must outlive the wait",
+            f"{format_duration(hold.evidence_ttl)} is shorter than wait_duration, "
+            f"{format_duration(hold.wait_duration)}; evidence must outlive the wait",
             ("hold", "evidence_ttl"),
             ("hold", "wait_duration"),
         )

@@ -205,7 +205,7 @@ def _syntax(error: yaml.MarkedYAMLError) -> str:
 
 
 def _harmless(quoted: re.Match[str]) -> str:
-    # Single characters, escaped or not, and token names are the grammar's; any other name out of the text may be a pasted secret (A11).
+    # Single characters and token names are the grammar's; any other name may be a pasted secret (A11).
     inside = quoted[1] or quoted[2] or ""
     return quoted[0] if len(inside) < 2 or inside.startswith(("<", "\\")) else "(not shown)"
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-_OVERRIDE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_OVERRIDE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,15}")
 
 _KEY: Final = "[key]"
 """Pydantic's last part of a place that is the key itself."""
@@ -88,7 +88,7 @@ def examine(path: Path | None, overrides: Sequence[str] = (), environ: Mapping[s
             place, _ = locate(root, loc, of_key=error["loc"][-1:] == (_KEY,))
             problems.append(problem_at(place, dotted_path(loc), _message(error, loc, result)))
     faulty = result.faulty.union(map(_loc, errors))
-    problems += [] if config is None else _between_sections(config, root, faulty)
+    problems += _between_sections(config, root, faulty)
     has_error = any(problem.severity is Severity.ERROR for problem in problems)
     return Examination(None if has_error else config, in_order(problems))
 
@@ -122,12 +122,12 @@ def _read(path: Path) -> tuple[MapNode | None, list[Problem]]:
 def _override(root: MapNode, override: str) -> list[Problem]:
     """Write one `key.path=value` into the tree, in place of what is there."""
     dotted, equals, text = override.partition("=")
-    # Anything else might be the value itself, so it is not shown.
-    is_key = _OVERRIDE_KEY.fullmatch(dotted) is not None
-    place = Place(f"--set {dotted}" if is_key else "--set")
-    if not is_key or not equals:
+    if not equals or not _OVERRIDE_KEY.fullmatch(dotted):
+        # What has another form might be the value itself, so it is not shown.
+        place = Place("--set")
         return [problem_at(place, "", "expected key.path=value, such as exporters.otlp.endpoint=localhost:14317")]
     *above, last = dotted.split(".")
+    place = Place(f"--set {dotted}")
     value, problems = compose(text, lambda _line, _column: place, (*above, last))
     section = root
     for key in above:
@@ -143,7 +143,7 @@ def _override(root: MapNode, override: str) -> list[Problem]:
     return problems
 
 
-def _validated(data: dict[str, Any]) -> tuple[Config | None, list[ErrorDetails]]:
+def _validated(data: dict[str, Any]) -> tuple[Config, list[ErrorDetails]]:
     """Return the config with faulty parts left out, so that the rest can be checked, and what was wrong with them."""
     errors: list[ErrorDetails] = []
     while True:
@@ -151,21 +151,24 @@ def _validated(data: dict[str, Any]) -> tuple[Config | None, list[ErrorDetails]]
             return Config.model_validate(data), errors
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
-            errors = errors or found
-            if not sum(_leave_out(data, _loc(each), each["type"]) for each in found):
-                return None, errors
+        # Rules about a whole map run only once its values are right, so a later pass may find more; it also finds
+        # missing what an earlier one took out.
+        reported = [_loc(each) for each in errors]
+        errors += [each for each in found if _loc(each) not in reported]
+        if not any([_leave_out(data, each) for each in found]):  # noqa: C419 - all of them, not up to the first
+            # No model of today comes here; one whose error names no written key would loop for ever.
+            data.clear()
 
 
-def _leave_out(data: dict[str, Any], loc: Loc, kind: str) -> bool:
-    """Remove a value, or the section or list that cannot be without it; tell whether it was there."""
-    keys = loc[:-1] if kind == "missing" else loc
+def _leave_out(data: dict[str, Any], error: ErrorDetails) -> bool:
+    """Remove a faulty value, or the section or list that cannot be without it; tell whether there was one."""
+    *above, last = _loc(error)[:-1] if error["type"] == "missing" else _loc(error)
     part: Any = data
-    for depth, key in enumerate(keys):
-        below = part.get(key) if isinstance(part, dict) else None
-        if depth == len(keys) - 1 or not isinstance(below, dict):
-            return isinstance(part, dict) and part.pop(key, part) is not part
-        part = below
-    return False
+    for key in above:
+        if not isinstance(part.get(key), dict):
+            return part.pop(key, part) is not part
+        part = part[key]
+    return part.pop(last, part) is not part
 
 
 def _loc(error: ErrorDetails) -> Loc:

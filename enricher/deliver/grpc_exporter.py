@@ -46,10 +46,10 @@ _OPTIONS = (
     ("grpc.max_metadata_size", 16 << 10),
     ("grpc.absolute_max_metadata_size", 32 << 10),
     ("grpc.primary_user_agent", f"enricher/{__version__}"),
-    # grpc's defaults are 1 s, 20 s and 120 s: a downstream that is back would be found too late for a client to see it.
+    # grpc's defaults are 1 s and 120 s: a downstream that is back would be found too late for a client to see it.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # in spite of its name: what one attempt to connect may take
     # A dead connection is noticed within 40 s instead of TCP's quarter of an hour. Only while calls are under way,
     # which is grpc's default: servers in Go close a connection that pings while idle.
     ("grpc.keepalive_time_ms", 30_000),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from enricher.evidence import payload
@@ -18,9 +19,9 @@ from enricher.otlp import attributes as otlp
 from enricher.semconv import RUN_URL, served_by_azure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
-    from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -38,8 +39,15 @@ SPOKEN: Final = re.compile(
 
 URL_LIMIT: Final = 2048
 
+SHORTEST: Final = 30
+"""Characters of the shortest payload: a usage object without blanks."""
 
-@dataclass(frozen=True, slots=True)
+STRUCTURED: Final = frozenset({"bytes_value", "kvlist_value", "array_value"})
+
+ADDRESS_KEYS: Final = frozenset({"server.address", "net.peer.name", "http.host"})
+
+
+@dataclass(slots=True)
 class Place:
     """Where a piece of evidence was recorded. Times are those of the span, event or record, in ns; 0 is unknown."""
 
@@ -52,7 +60,7 @@ class Place:
     end: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Evidence:
     """What one place says."""
 
@@ -66,74 +74,65 @@ class Evidence:
 
 def of_span(span: Span, service: str, extra_keys: frozenset[str] = frozenset()) -> Iterator[Evidence]:
     """Yield what the attributes and events of a span say."""
-    values = otlp.first_values(span.attributes)
-    urls, azure = _addresses(values)
-    for key, value in values.items():
+    shown = f"span {_shown(span.name)}"
+    found: list[tuple[str, Said]] = []
+    addresses: list[str] = []
+    paths: list[str] = []
+    for key, value in _values(span.attributes):
         if said := _said(key, value, extra_keys):
-            place = Place(
-                f"attribute {_shown(key)} of span {_shown(span.name)}",
-                service,
-                span.trace_id,
-                span.span_id,
-                span.start_time_unix_nano,
-                span.end_time_unix_nano,
-            )
-            yield Evidence(place, said, azure=azure)
+            found.append((f"attribute {_shown(key)} of {shown}", said))
+        text = value.string_value
+        if text and len(text) <= URL_LIMIT:
+            if key in ADDRESS_KEYS or text.startswith(("http://", "https://")):
+                addresses.append(text)
+            if "/threads/thread_" in text and not SPOKEN.match(key):
+                paths.append(text)
+    urls = tuple((path[1], path[2] or "") for text in paths if (path := RUN_URL.search(text)))
     if urls:
-        place = Place(
-            f"URL of span {_shown(span.name)}",
-            service,
-            span.trace_id,
-            span.span_id,
-            span.start_time_unix_nano,
-            span.end_time_unix_nano,
-        )
-        yield Evidence(place, Said(), urls, azure)
+        found.append((f"URL of {shown}", Said()))
+    azure = any(map(served_by_azure, addresses)) if found and addresses else None
+    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    for where, said in found:
+        place = Place(where, service, span.trace_id, span.span_id, start, end)
+        yield Evidence(place, said, () if said else urls, azure)
     for event in span.events:
-        for key, value in otlp.first_values(event.attributes).items():
+        for key, value in _values(event.attributes):
             if said := _said(key, value, extra_keys):
                 at = event.time_unix_nano
-                where = f"attribute {_shown(key)} of event {_shown(event.name)} of span {_shown(span.name)}"
+                where = f"attribute {_shown(key)} of event {_shown(event.name)} of {shown}"
                 yield Evidence(Place(where, service, span.trace_id, span.span_id, at, at), said)
 
 
 def of_record(record: LogRecord, service: str, extra_keys: frozenset[str] = frozenset()) -> Iterator[Evidence]:
     """Yield what the body and the attributes of a log record say."""
     at = record.time_unix_nano or record.observed_time_unix_nano
-    for where, key, value in (
-        ("log body", "", record.body),
-        *((f"attribute {_shown(k)} of a log record", k, v) for k, v in otlp.first_values(record.attributes).items()),
-    ):
+    attributes = ((f"attribute {_shown(key)} of a log record", key, value) for key, value in _values(record.attributes))
+    for where, key, value in chain([("log body", "", record.body)], attributes):
         if said := _said(key, value, extra_keys):
             yield Evidence(Place(where, service, record.trace_id, record.span_id, at, at), said)
 
 
+def _values(attributes: Iterable[KeyValue]) -> Iterator[tuple[str, AnyValue]]:
+    return ((attribute.key, attribute.value) for attribute in islice(attributes, otlp.MAX_ATTRIBUTES))
+
+
 def _said(key: str, value: AnyValue, extra_keys: frozenset[str]) -> Said | None:
-    if key not in extra_keys and SPOKEN.match(key):
-        return None
+    # The value is looked at before the key: few values can be a payload, and most keys would have to be matched.
+    text = value.string_value
+    if text:
+        if len(text) < SHORTEST or not payload.looks_like_payload(text) or _is_spoken(key, extra_keys):
+            return None
+        return payload.read(text) or None
     kind = value.WhichOneof("value")
-    if kind in ("string_value", "bytes_value"):
-        text = otlp.text(value)
-        return payload.read(text) or None if text and payload.looks_like_payload(text) else None
-    if kind in ("kvlist_value", "array_value"):
-        return payload.read_value(otlp.plain(value)) or None
-    return None
+    if kind not in STRUCTURED or _is_spoken(key, extra_keys):
+        return None
+    if kind == "bytes_value":
+        return payload.read(otlp.text(value) or "") or None
+    return payload.read_value(otlp.plain(value)) or None
 
 
-def _addresses(values: Mapping[str, AnyValue]) -> tuple[tuple[tuple[str, str], ...], bool | None]:
-    """Return the API paths among a span's short values, and whether Azure served them."""
-    urls: list[tuple[str, str]] = []
-    hosts: list[str] = []
-    for key, value in values.items():
-        if value.WhichOneof("value") != "string_value" or len(text := value.string_value) > URL_LIMIT:
-            continue
-        if "/threads/thread_" in text and not SPOKEN.match(key) and (found := RUN_URL.search(text)):
-            urls.append((found[1], found[2] or ""))
-        if "://" in text[:12] or key in ("server.address", "net.peer.name", "http.host"):
-            hosts.append(text)
-    if not hosts:
-        return tuple(urls), None
-    return tuple(urls), any(served_by_azure(host) for host in hosts)
+def _is_spoken(key: str, extra_keys: frozenset[str]) -> bool:
+    return key not in extra_keys and SPOKEN.match(key) is not None
 
 
 def _shown(name: str) -> str:

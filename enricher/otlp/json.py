@@ -271,7 +271,7 @@ def _converter(field: FieldDescriptor) -> tuple[Callable[[Any], Any] | None, str
         case FieldDescriptor.TYPE_BOOL:
             return partial(_only, bool), "true or false"
         case FieldDescriptor.TYPE_ENUM:
-            return _enum, "an integer of 32 bits; enum names are not OTLP/JSON"
+            return _enum, "an integer of 32 bits, not the name of an enum value"
         case FieldDescriptor.TYPE_DOUBLE:
             return _double, 'a number, "NaN", "Infinity" or "-Infinity"'
         case _:

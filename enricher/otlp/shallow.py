@@ -47,6 +47,9 @@ class Scoped(Protocol):
     schema_url: bytes
     items: MutableSequence[bytes]
 
+    def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
+        """Return the scope's bytes."""
+
 
 class Resourced(Protocol):
     """`ResourceSpans` or `ResourceLogs`."""

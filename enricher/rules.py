@@ -1,0 +1,133 @@
+"""
+The rule table: which spans are Assistant runs.
+
+Rules are data: a span is a candidate when one rule's scope, name and attributes all match; the first rule that
+matches names it. Rules of the configuration stand before the built-in ones. Every rule has a needle, bytes that
+a request must hold for the rule to match at all, so that requests without candidates are never looked into.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Final
+
+from enricher.otlp import attributes as otlp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+    Matcher = Callable[[str], bool]
+
+OPENLLMETRY: Final = "opentelemetry.instrumentation.openai*"
+
+SUBJECT_LIMIT: Final = 512
+"""Characters of a name or value that a pattern is held against."""
+
+SHORTEST_NEEDLE: Final = 6
+"""Shorter literals of a name are common words; a longer one from the scope or the attributes finds less."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """
+    One way to recognise an Assistant run.
+
+    `scope`, `span_name` and the attribute values are exact texts or globs (`*`, `?`); None matches anything.
+    `system` and `provider` are written where neither the span nor its evidence names another.
+    """
+
+    name: str
+    scope: str | None = None
+    span_name: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    system: str = "openai"
+    provider: str = "openai"
+
+    @cached_property
+    def needle(self) -> bytes:
+        """Bytes that every match holds; empty if the patterns hold no literal text."""
+        name, scope = (max(re.split(r"[*?]+", pattern or ""), key=len) for pattern in (self.span_name, self.scope))
+        if len(name) >= SHORTEST_NEEDLE:
+            return name.encode()
+        return max((name, *self.attributes, scope), key=len).encode()
+
+    @cached_property
+    def _matchers(self) -> tuple[Matcher, Matcher, tuple[tuple[str, Matcher], ...]]:
+        return (
+            _matcher(self.scope),
+            _matcher(self.span_name),
+            tuple((k, _matcher(v)) for k, v in self.attributes.items()),
+        )
+
+    def matches_scope(self, scope_name: str) -> bool:
+        """Tell whether spans of the scope can match."""
+        return self._matchers[0](scope_name)
+
+    def matches_span(self, span: Span) -> bool:
+        """Tell whether the span matches, its scope apart."""
+        _, name, wanted = self._matchers
+        if not name(span.name):
+            return False
+        if not wanted:
+            return True
+        values = otlp.first_values(span.attributes)
+        return all(key in values and matches(_subject(values[key])) for key, matches in wanted)
+
+
+def _matcher(pattern: str | None) -> Matcher:
+    if pattern is None:
+        return lambda _: True
+    if not re.search(r"[*?]", pattern):
+        return pattern.__eq__
+    # fnmatch builds patterns that do not backtrack, and the subject is cut: none can take long (attack A16).
+    compiled = re.compile(fnmatch.translate(pattern.replace("[", "[[]")))
+    return lambda subject: compiled.match(subject[:SUBJECT_LIMIT]) is not None
+
+
+def _subject(value: AnyValue) -> str:
+    plain = otlp.plain(value)
+    return plain if isinstance(plain, str) else str(plain)
+
+
+BUILT_IN: Final = (
+    Rule("openllmetry-assistant-run", scope=OPENLLMETRY, span_name="openai.assistant.run"),
+    Rule("openllmetry-assistant-run-stream", scope=OPENLLMETRY, span_name="openai.assistant.run_stream"),
+    # Formats without scopes lose the name on their way (Zipkin, older Jaeger).
+    Rule("unscoped-assistant-run", scope="", span_name="openai.assistant.run"),
+    Rule("unscoped-assistant-run-stream", scope="", span_name="openai.assistant.run_stream"),
+    # Forks rename the scope and keep the attributes.
+    Rule("forked-assistant-run", span_name="openai.assistant.run*", attributes={"llm.request.type": "*"}),
+    Rule("forked-assistant-run-genai", span_name="openai.assistant.run*", attributes={"gen_ai.operation.name": "*"}),
+    Rule("forked-assistant-run-model", span_name="openai.assistant.run*", attributes={"gen_ai.request.model": "*"}),
+)
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """The rules in the order in which they are asked."""
+
+    rules: tuple[Rule, ...] = BUILT_IN
+
+    @cached_property
+    def needles(self) -> tuple[bytes, ...]:
+        """The fewest needles of which a request with a candidate must hold one; `b""` is in every request."""
+        found = {rule.needle for rule in self.rules}
+        return tuple(sorted(n for n in found if not any(other != n and other in n for other in found)))
+
+    def of_scope(self, scope_name: str) -> tuple[tuple[Rule, ...], tuple[bytes, ...]]:
+        """Return the rules that spans of this scope can match, and their needles."""
+        return _of_scope(self.rules, scope_name)
+
+
+@lru_cache(maxsize=1024)
+def _of_scope(rules: tuple[Rule, ...], scope_name: str) -> tuple[tuple[Rule, ...], tuple[bytes, ...]]:
+    matching = tuple(rule for rule in rules if rule.matches_scope(scope_name))
+    # What a rule asks of the scope is granted already; a needle that stands there says nothing of a span.
+    scope = scope_name.encode()
+    return matching, tuple({b"" if rule.needle in scope else rule.needle for rule in matching})

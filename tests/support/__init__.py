@@ -1,0 +1,1 @@
+"""What tests share: real peers as processes, fakes in this process, and builders."""

@@ -1,0 +1,287 @@
+"""What the index knows after learning: the same whatever the order, and however often."""
+
+import itertools
+
+import pytest
+
+from enricher.evidence import collect
+from enricher.evidence.index import Index
+from enricher.evidence.payload import Usage
+from enricher.otlp.attributes import digest
+from tests.support.build import (
+    ANSWER,
+    CREATED,
+    MODEL,
+    SERVICE,
+    Item,
+    a_list,
+    a_log_record,
+    a_message_payload,
+    a_run_payload,
+    a_span,
+    a_step_payload,
+    a_usage,
+    an_http_span,
+    an_sse_transcript,
+    as_json,
+    assistant_id,
+    at,
+    message_id,
+    run_id,
+    span_id,
+    thread_id,
+    trace_id,
+)
+
+DONE = Usage(1200, 340, 1540)
+
+
+def learn(index: Index, item: Item):
+    collected = collect.of_span if hasattr(item.message, "events") else collect.of_record
+    for evidence in collected(item.message, item.service):
+        index.add(evidence)
+
+
+def index_of(*items):
+    index = Index()
+    for item in items:
+        learn(index, item)
+    return index
+
+
+def knowledge(index):
+    """Return all that an index can be asked, in a form in which the order of learning does not show."""
+
+    def plain(table):
+        return {key: value for key, value in table.items() if value}
+
+    def run(known):
+        fields = {name: getattr(known, name) for name in type(known).__slots__}
+        return {name: sorted(map(repr, value)) if isinstance(value, list) else value for name, value in fields.items()}
+
+    return {
+        "runs": {key: run(known) for key, known in index.runs.items()},
+        "messages": index.messages,
+        "threads": plain(index.of_thread),
+        "traces": plain(index.of_trace),
+        "named": plain(index.named_in_trace),
+        "services": plain(index.of_service),
+        "spans": plain(index.on_span),
+        "named on spans": plain(index.named_on_span),
+        "bare": {key: sorted(map(repr, found)) for key, found in plain(index.bare_of_trace).items()},
+        "azure": index.azure_traces,
+        "unreadable": index.unreadable_traces,
+    }
+
+
+# runs
+
+
+def test_a_run_is_known_by_all_its_payloads_together():
+    index = index_of(
+        an_http_span(a_run_payload("queued", None), start=1, end=2, number=3),
+        an_http_span(a_run_payload("in_progress", None), start=3, end=4),
+        an_http_span(a_run_payload(), start=5, end=6, number=4),
+        an_http_span(a_run_payload(), start=7, end=8),
+    )
+    run = index.runs[run_id()]
+
+    assert (run.usage, run.model, run.thread_id, run.assistant_id) == (DONE, MODEL, thread_id(), assistant_id())
+    assert (run.shown, run.ended, run.conflicting, run.azure) == (True, True, False, False)
+    assert (run.first, run.last, run.finished) == (at(1), at(8), at(6))
+    assert (run.place.span_id, run.place.where) == (span_id(4), "attribute http.response.body of span GET")
+    assert index.of_thread[thread_id()] == index.of_trace[trace_id()] == index.of_service[SERVICE] == {run_id()}
+    assert index.on_span[trace_id(), span_id(3)] == index.on_span[trace_id(), span_id(4)] == {run_id()}
+
+
+def test_an_unfinished_run_has_no_usage_and_no_end():
+    run = index_of(an_http_span(a_run_payload("in_progress", None), number=3)).runs[run_id()]
+
+    assert (run.usage, run.ended, run.finished, run.place.span_id) == (None, False, 0, span_id(3))
+
+
+def test_a_run_that_ended_without_usage_has_ended():
+    run = index_of(an_http_span(a_run_payload("expired", None), start=1, end=2)).runs[run_id()]
+
+    assert (run.usage, run.ended, run.finished) == (None, True, at(2))
+
+
+def test_duplicates_of_a_final_payload_are_one():
+    """A finished run is fetched and listed again and again."""
+    run = index_of(an_http_span(a_run_payload()), an_http_span(a_list([a_run_payload(), a_run_payload()]))).runs[run_id()]
+
+    assert run.finals == [DONE]
+
+
+@pytest.mark.parametrize("other", [(1201, 340), (1200, 339), (0, 0), (340, 1200)])
+def test_final_payloads_that_disagree_leave_the_run_without_usage(other):
+    run = index_of(an_http_span(a_run_payload()), an_http_span(a_run_payload(usage=other))).runs[run_id()]
+
+    assert (run.usage, run.conflicting) == (None, True)
+
+
+def test_final_payloads_of_which_one_has_details_agree():
+    """The typed client drops the details, the wire has them."""
+    run = index_of(
+        an_http_span(a_run_payload()), an_http_span(a_run_payload(usage=a_usage(cached=64, reasoning=32)))
+    ).runs[run_id()]
+
+    assert (run.usage, run.conflicting) == (Usage(1200, 340, 1540, 64, 32), False)
+
+
+def test_details_that_disagree_are_unknown_and_the_counts_stay():
+    run = index_of(
+        an_http_span(a_run_payload(usage=a_usage(cached=64))), an_http_span(a_run_payload(usage=a_usage(cached=65)))
+    ).runs[run_id()]
+
+    assert run.usage == DONE
+
+
+def test_models_that_disagree_are_unknown():
+    assert index_of(an_http_span(a_run_payload()), an_http_span(a_run_payload(model="gpt-4o"))).runs[run_id()].model is None
+    assert index_of(an_http_span(a_run_payload(model=...))).runs[run_id()].model is None
+
+
+def test_a_run_that_only_steps_and_messages_name_is_named_and_not_shown():
+    index = index_of(an_http_span(a_list([a_step_payload(), a_message_payload()]), number=3))
+    run = index.runs[run_id()]
+
+    assert (run.shown, run.usage, run.place, run.first) == (False, None, None, at(0))
+    assert index.named_in_trace[trace_id()] == index.named_on_span[trace_id(), span_id(3)] == {run_id()}
+    assert index.of_trace[trace_id()] == index.on_span[trace_id(), span_id(3)] == set()
+
+
+def test_a_run_of_an_api_path_is_handled_by_the_trace_and_not_shown():
+    url = f"https://api.openai.com/v1/threads/{thread_id()}/runs/{run_id()}"
+    index = index_of(an_http_span(url=url, number=3))
+
+    assert index.of_trace[trace_id()] == index.of_thread[thread_id()] == {run_id()}
+    assert index.named_on_span[trace_id(), span_id(3)] == {run_id()}
+    assert (index.runs[run_id()].thread_id, index.runs[run_id()].shown) == (thread_id(), False)
+    assert index.on_span[trace_id(), span_id(3)] == set()
+
+
+def test_an_api_path_without_a_run_names_none():
+    index = index_of(an_http_span(url=f"https://api.openai.com/v1/threads/{thread_id()}/runs"))
+
+    assert index.runs == {}
+
+
+@pytest.mark.parametrize(("host", "azure"), [("tutors.openai.azure.com", True), ("api.openai.com", False)])
+def test_azure_is_known_of_runs_and_traces_by_the_address_beside_them(host, azure):
+    path = f"https://{host}/openai/threads/{thread_id()}/runs/{run_id()}"
+
+    assert index_of(an_http_span(a_run_payload(), url=path)).runs[run_id()].azure is azure
+    assert index_of(an_http_span(url=path)).azure_traces == ({trace_id()} if azure else set())
+
+
+def test_azure_is_known_of_a_run_whose_path_alone_names_it():
+    """The HTTP span has the address, the application's log has the payload."""
+    path = f"https://tutors.openai.azure.com/openai/threads/{thread_id()}/runs/{run_id()}"
+    index = index_of(an_http_span(url=path), a_log_record(as_json(a_run_payload())))
+
+    assert index.runs[run_id()].azure
+
+
+def test_times_that_are_unknown_are_not_taken_for_the_earliest():
+    record = a_log_record(as_json(a_run_payload()))
+    record.message.time_unix_nano = 0
+    run = index_of(record, an_http_span(a_run_payload(), start=1, end=2)).runs[run_id()]
+
+    assert (run.first, run.last, run.finished) == (at(1), at(2), at(2))
+
+
+# messages, bare usage, unreadable payloads
+
+
+def test_a_message_is_known_by_its_run_its_time_and_its_text():
+    index = index_of(an_http_span(a_list([a_message_payload(number=2), a_message_payload(number=3, run=None, role="user")])))
+
+    assert (index.messages[message_id(2)].run_ids, index.messages[message_id(2)].created_at) == ({run_id()}, CREATED + 2)
+    assert (index.messages[message_id(3)].run_ids, index.messages[message_id(3)].from_assistant) == (set(), False)
+    assert index.runs[run_id()].texts == {digest(ANSWER): CREATED + 2}
+    assert (index.runs[run_id()].thread_id, index.of_thread[thread_id()]) == (thread_id(), {run_id()})
+
+
+def test_a_step_and_the_message_it_wrote_are_one_message():
+    index = index_of(an_http_span(an_sse_transcript(a_step_payload(), a_message_payload())))
+
+    assert index.messages[message_id()].run_ids == {run_id()}
+
+
+def test_a_message_of_which_two_runs_are_named_knows_both():
+    index = index_of(an_http_span(a_message_payload(run=1)), an_http_span(a_message_payload(run=2)))
+
+    assert index.messages[message_id()].run_ids == {run_id(1), run_id(2)}
+
+
+def test_a_usage_object_alone_is_known_by_its_trace_and_place():
+    index = index_of(a_span("work", {"usage": as_json(a_usage())}, number=3))
+
+    assert [(bare.usage, bare.place.span_id) for bare in index.bare_of_trace[trace_id()]] == [(DONE, span_id(3))]
+
+
+def test_a_payload_that_is_cut_off_is_known_by_its_trace():
+    assert index_of(an_http_span(as_json(a_run_payload())[:300])).unreadable_traces == {trace_id()}
+
+
+def test_other_calls_of_a_model_are_known_by_trace():
+    index = Index()
+    index.add_model_call(trace_id(), span_id(3))
+    index.add_model_call(trace_id(), span_id(4))
+
+    assert index.model_calls == {trace_id(): {span_id(3), span_id(4)}}
+
+
+# order
+
+URL = f"https://tutors.openai.azure.com/openai/threads/{thread_id()}/runs/{run_id()}"
+
+SETS = {
+    "revisions": [
+        an_http_span(a_run_payload("queued", None, model=...), start=1, end=2, number=11),
+        an_http_span(a_run_payload(), start=5, end=6, number=12),
+        an_http_span(a_run_payload(usage=a_usage(cached=1)), start=7, end=8, number=13),
+        a_log_record(as_json(a_run_payload()), seconds=9, span=14),
+    ],
+    "places of one time": [
+        an_http_span(a_run_payload(), number=11),
+        a_span("work", {"b": as_json(a_run_payload()), "a": as_json(a_run_payload())}, number=12),
+    ],
+    "a conflict": [
+        an_http_span(a_run_payload(), start=1, end=2, number=11),
+        an_http_span(a_run_payload(usage=(1, 1)), start=3, end=4, number=12),
+        an_http_span(a_run_payload(usage=None), start=5, end=6, number=13),
+    ],
+    "messages": [
+        an_http_span(a_message_payload(), start=1, end=2, number=11),
+        an_http_span(a_message_payload(created_at=None), start=3, end=4, number=12),
+        an_http_span(a_step_payload(number=2), start=5, end=6, number=13),
+        an_http_span(a_message_payload(number=2, created=9), start=7, end=8, number=14),
+    ],
+    "ids that disagree": [
+        an_http_span(a_run_payload(thread=1), start=1, end=2, number=11),
+        an_http_span(a_run_payload(thread=2, assistant_id=assistant_id(2)), start=3, end=4, number=12),
+        an_http_span(a_run_payload(thread_id=None, assistant_id=None), start=5, end=6, number=13),
+        an_http_span(url=URL, start=7, end=8, number=14),
+    ],
+    "everything else": [
+        an_http_span(as_json(a_run_payload())[:300], number=11),
+        a_span("work", {"usage": as_json(a_usage())}, number=12),
+        a_span("work", {"usage": as_json(a_usage(1, 2))}, number=13),
+        an_http_span(a_message_payload(run=None, role="user"), number=14),
+    ],
+}
+
+
+@pytest.mark.parametrize("items", SETS.values(), ids=SETS)
+def test_the_order_in_which_evidence_comes_does_not_matter(items):
+    expected = knowledge(index_of(*items))
+
+    for other in itertools.permutations(items):
+        assert knowledge(index_of(*other)) == expected
+
+
+@pytest.mark.parametrize("items", [each for key, each in SETS.items() if key != "everything else"])
+def test_learning_the_same_twice_changes_nothing(items):
+    assert knowledge(index_of(*items, *items)) == knowledge(index_of(*items))
