@@ -31,7 +31,8 @@ class CaptureError(EnricherError):
     """A recorded file, or a part of it, cannot be read. Requests read from it before the offset are good."""
 
     def __init__(self, path: str, offset: int, what: str) -> None:
-        super().__init__(f"{path}: byte {offset}: {what}")
+        # What is wrong with the file as a whole stands at no byte of it.
+        super().__init__(f"{path}: byte {offset}: {what}" if offset else f"{path}: {what}")
         self.path = path
         self.offset = offset
         self.what = what

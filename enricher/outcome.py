@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from enricher.semconv import Fact
@@ -84,8 +84,7 @@ RUNG_WORDS: dict[Rung, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Considered:
+class Considered(NamedTuple):
     """A run that was looked at for a candidate, and what was found of it. `verdict` is in words."""
 
     run_id: str
@@ -104,7 +103,8 @@ class Outcome:
     scope: str
     rule: str
     reason: Reason
-    lacked: tuple[Fact, ...] = ()
+    missing: tuple[tuple[Fact, str], ...] = ()
+    """Facts that the span lacked, each with the key that it lacked."""
     rung: Rung | None = None
     run_id: str = ""
     place: str = ""
@@ -114,9 +114,12 @@ class Outcome:
     defects: tuple[str, ...] = ()
 
     @property
+    def lacked(self) -> tuple[Fact, ...]:
+        """Facts that stood on the span under none, or not under all, of the keys that were asked for."""
+        return tuple(dict.fromkeys(fact for fact, _ in self.missing))
+
+    @property
     def still_lacks(self) -> tuple[Fact, ...]:
         """What the span lacks after it left."""
-        from enricher.semconv import FACT_OF_KEY  # noqa: PLC0415 - keeps this module free of imports at run time
-
-        written = {fact for key, _ in self.inserted for fact in FACT_OF_KEY.get(key, ())}
-        return tuple(fact for fact in self.lacked if fact not in written)
+        written = {key for key, _ in self.inserted}
+        return tuple(dict.fromkeys(fact for fact, key in self.missing if key not in written))

@@ -12,7 +12,9 @@ or looks at a clock. What went wrong inside a step comes back as a `Failure`, an
 from __future__ import annotations
 
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
@@ -26,10 +28,10 @@ from enricher.evidence import collect
 from enricher.evidence.index import Index
 from enricher.otlp import attributes as otlp
 from enricher.otlp import shallow
-from enricher.otlp.search import contains_any
+from enricher.otlp.search import contains_any, count
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, Outcome, Reason
-from enricher.recognise import Candidate, candidate
+from enricher.recognise import Candidate, candidate, tie
 from enricher.resolve import Resolution, resolve
 from enricher.rules import BUILT_IN, Recogniser, Rule
 from enricher.semconv import Convention
@@ -38,9 +40,13 @@ if TYPE_CHECKING:
     from collections.abc import MutableSequence, Sequence
 
     from enricher.config.model import Config
+    from enricher.recognise import Attributes
 
 MODEL_CALL = (b"gen_ai.", b"llm.")
 """Bytes that a span of a model call holds."""
+
+TRACE_ID_FIELD = b"\x0a\x10"
+"""Field 1 of a span: 16 bytes."""
 
 MANY = 16
 """Items from which on a scope is searched as a whole first."""
@@ -105,8 +111,9 @@ class Found:
 
     items: MutableSequence[bytes]
     at: int
-    span: Span | None
-    candidate: Candidate | None
+    candidate: Candidate | None = None
+    span: Span | None = None
+    attributes: Attributes = field(default_factory=list)
     outcome: Outcome | None = None
     """Set where the span's fate is known without the ladder."""
 
@@ -121,18 +128,21 @@ def process(signal: Signal, request: bytes, settings: Settings) -> Processed:
     if signal is Signal.METRICS:
         return Processed(request)
     out = Processed(request, sum(len(scoped.items) for each in parsed.resourced for scoped in each.scoped))
-    if signal is Signal.LOGS or not contains_any(request, settings.recogniser.needles):
+    if signal is Signal.LOGS or not (hits := may_match(request, settings)):
         return out
-    found = find(parsed, settings, out.failures)
+    found = find(hits, parsed, settings, out.failures)
     candidates = [each.candidate for each in found if each.candidate is not None]
     index = Index()
     for each in found:
         if each.span is not None and each.candidate is not None:
-            _learn_span(each.span, each.candidate.service, index, settings, out.failures)
+            _learn_span(each.span, each.attributes, each.candidate.service, index, settings, out.failures)
     resolutions = resolve(candidates, index, lambda *_: False)
     if not all(each.reason is Reason.ENRICHED for each in resolutions):
         index = Index()
+        tie_all(found, out.failures)
         learn(signal, parsed, index, settings, out.failures)
+        if index.bare_of_trace:
+            learn_model_calls(parsed, index)
         whole = whole_traces(parsed, {each.trace_id for each in candidates})
         # What spans traces may lie in any other request: without memory that cannot be settled.
         resolutions = resolve(
@@ -143,31 +153,74 @@ def process(signal: Signal, request: bytes, settings: Settings) -> Processed:
     return out
 
 
-def find(parsed: shallow.Request, settings: Settings, failures: list[Failure]) -> list[Found]:
-    """Return the spans that a rule matches. Only spans that hold a rule's needle are decoded."""
+def may_match(request: bytes, settings: Settings) -> int:
+    """Return how often the request holds the rules' needle; 0 if none can match, -1 if there are several needles."""
+    needles = settings.recogniser.needles
+    if len(needles) == 1 and needles[0]:
+        return count(request, needles[0])
+    return -1 if contains_any(request, needles) else 0
+
+
+def find(hits: int, parsed: shallow.Request, settings: Settings, failures: list[Failure]) -> list[Found]:
+    """
+    Return the spans that a rule matches. Only spans that hold a rule's needle are decoded.
+
+    `hits` is what `may_match` returned: once all of them are accounted for, no other scope is looked into.
+    """
     found: list[Found] = []
+    needle, left = settings.recogniser.needles[0], hits
+    for resourced, scoped, scope, rules, wanted in _scopes(parsed, settings.recogniser):
+        if left == 0:
+            break
+        for at, item in _holding(scoped, wanted):
+            left -= item.count(needle) if left > 0 else 0
+            try:
+                span = Span.FromString(item)
+                rule = next((rule for rule in rules if rule.matches_span(span)), None)
+                if rule is None:
+                    continue
+                service, attributes = _service(resourced.resource), otlp.read(span.attributes)
+                conventions = settings.policy.conventions
+                described = candidate(
+                    span, attributes, rule=rule, service=service, scope=scope, conventions=conventions
+                )
+                found.append(Found(scoped.items, at, described, span, attributes))
+            except DecodeError:
+                found.append(_given_up(scoped, at, resourced, scope, Reason.SPAN_UNREADABLE))
+            except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
+                found.append(_given_up(scoped, at, resourced, scope, Reason.STEP_FAILED))
+                failures.append(Failure("recognise", traceback.format_exc()))
+    return found
+
+
+def tie_all(found: list[Found], failures: list[Failure]) -> None:
+    """Add to the candidates by what they can be tied to runs recorded elsewhere."""
+    for each in found:
+        if each.candidate is not None:
+            try:
+                tie(each.candidate, each.attributes)
+            except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
+                failures.append(Failure("recognise", traceback.format_exc()))
+
+
+def _scopes(
+    parsed: shallow.Request, recogniser: Recogniser
+) -> list[tuple[shallow.Resourced, shallow.Scoped, tuple[str, str], tuple[Rule, ...], tuple[bytes, ...]]]:
+    """Return every scope with its name and version and what can match in it, those that a rule names first."""
+    out = []
     for resourced in parsed.resourced:
-        service: str | None = None
         for scoped in resourced.scoped:
             scope = _scope(scoped.scope)
-            rules, needles = settings.recogniser.of_scope(scope[0])
-            for at, item in _holding(scoped, needles):
-                service = _service(resourced.resource) if service is None else service
-                try:
-                    span = Span.FromString(item)
-                    rule = next((rule for rule in rules if rule.matches_span(span)), None)
-                    if rule is not None:
-                        conventions = settings.policy.conventions
-                        described = candidate(span, rule=rule, service=service, scope=scope, conventions=conventions)
-                        found.append(Found(scoped.items, at, span, described))
-                except DecodeError:
-                    outcome = Outcome("", "", "", service, " ".join(scope), "", Reason.SPAN_UNREADABLE)
-                    found.append(Found(scoped.items, at, None, None, outcome))
-                except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
-                    outcome = Outcome("", "", "", service, " ".join(scope), "", Reason.STEP_FAILED)
-                    found.append(Found(scoped.items, at, None, None, outcome))
-                    failures.append(Failure("recognise", traceback.format_exc()))
-    return found
+            out.append((resourced, scoped, scope, *recogniser.of_scope(scope[0])))
+    out.sort(key=lambda each: not any(rule.scope for rule in each[3]))
+    return out
+
+
+def _given_up(
+    scoped: shallow.Scoped, at: int, resourced: shallow.Resourced, scope: tuple[str, str], reason: Reason
+) -> Found:
+    outcome = Outcome("", "", "", _service(resourced.resource), " ".join(scope).strip(), "", reason)
+    return Found(scoped.items, at, outcome=outcome)
 
 
 def _holding(scoped: shallow.Scoped, needles: tuple[bytes, ...]) -> list[tuple[int, bytes]]:
@@ -176,22 +229,15 @@ def _holding(scoped: shallow.Scoped, needles: tuple[bytes, ...]) -> list[tuple[i
     # One copy and one fast search for the whole scope cost less than a look at each of many items.
     if len(items) > MANY and not contains_any(scoped.SerializeToString(), needles):
         return []
-    if len(needles) == 1:
-        (needle,) = needles
-        return [(at, item) for at, item in enumerate(items) if needle in item]
     return [(at, item) for at, item in enumerate(items) if any(needle in item for needle in needles)]
 
 
 def learn(signal: Signal, parsed: shallow.Request, index: Index, settings: Settings, failures: list[Failure]) -> None:
     """Put what a request's spans or log records say into the index."""
     for resourced in parsed.resourced:
-        service: str | None = None
         for scoped in resourced.scoped:
-            for item in scoped.items:
-                call = signal is Signal.TRACES and any(needle in item for needle in MODEL_CALL)
-                if not call and not any(needle in item for needle in collect.NEEDLES):
-                    continue
-                service = _service(resourced.resource) if service is None else service
+            for _, item in _holding(scoped, collect.NEEDLES):
+                service = _service(resourced.resource)
                 try:
                     if signal is Signal.LOGS:
                         for each in collect.of_record(LogRecord.FromString(item), service, settings.payload_attributes):
@@ -203,14 +249,24 @@ def learn(signal: Signal, parsed: shallow.Request, index: Index, settings: Setti
                 except Exception:  # noqa: BLE001 - evidence that cannot be read is evidence that is not there
                     failures.append(Failure("collect evidence", traceback.format_exc()))
                     continue
-                if call:
+                _learn_span(span, otlp.read(span.attributes), service, index, settings, failures)
+
+
+def learn_model_calls(parsed: shallow.Request, index: Index) -> None:
+    """Note the spans that call a model: near them, a usage object that stands alone may be theirs."""
+    for resourced in parsed.resourced:
+        for scoped in resourced.scoped:
+            for _, item in _holding(scoped, MODEL_CALL):
+                with suppress(DecodeError):
+                    span = Span.FromString(item)
                     index.add_model_call(span.trace_id, span.span_id)
-                _learn_span(span, service, index, settings, failures)
 
 
-def _learn_span(span: Span, service: str, index: Index, settings: Settings, failures: list[Failure]) -> None:
+def _learn_span(  # noqa: PLR0913, PLR0917 - what it learns from, and where to
+    span: Span, attributes: Attributes, service: str, index: Index, settings: Settings, failures: list[Failure]
+) -> None:
     try:
-        for each in collect.of_span(span, service, settings.payload_attributes):
+        for each in collect.of_span(span, attributes, service, settings.payload_attributes):
             index.add(each)
     except Exception:  # noqa: BLE001 - evidence that cannot be read is evidence that is not there
         failures.append(Failure("collect evidence", traceback.format_exc()))
@@ -248,15 +304,14 @@ def whole_traces(parsed: shallow.Request, trace_ids: set[bytes]) -> set[bytes]:
     spans: dict[bytes, set[bytes]] = {trace_id: set() for trace_id in trace_ids if trace_id}
     parents: dict[bytes, set[bytes]] = {trace_id: set() for trace_id in spans}
     for _, _, item in shallow.items(parsed):
-        if not any(trace_id in item for trace_id in spans):
+        # The trace id is a span's first field wherever anybody writes them in order: no need to decode the others.
+        if item[:2] == TRACE_ID_FIELD and item[2:18] not in spans:
             continue
-        try:
+        with suppress(DecodeError):
             span = Span.FromString(item)
-        except DecodeError:
-            continue
-        if span.trace_id in spans:
-            spans[span.trace_id].add(span.span_id)
-            parents[span.trace_id].add(span.parent_span_id)
+            if span.trace_id in spans:
+                spans[span.trace_id].add(span.span_id)
+                parents[span.trace_id].add(span.parent_span_id)
     return {t for t in spans if b"" in parents[t] and parents[t] - {b""} <= spans[t]}
 
 
@@ -269,7 +324,7 @@ def _outcome(candidate: Candidate, resolution: Resolution, change: write.Change)
         scope=candidate.scope,
         rule=candidate.rule.name,
         reason=change.reason,
-        lacked=candidate.lacks,
+        missing=candidate.missing,
         rung=resolution.rung,
         run_id=resolution.run.run_id if resolution.run else "",
         place=resolution.place,
@@ -280,6 +335,7 @@ def _outcome(candidate: Candidate, resolution: Resolution, change: write.Change)
     )
 
 
+@lru_cache(maxsize=1024)
 def _scope(data: bytes) -> tuple[str, str]:
     """Return a scope's name and version; a scope that cannot be decoded has neither."""
     try:
@@ -289,6 +345,7 @@ def _scope(data: bytes) -> tuple[str, str]:
     return scope.name, scope.version
 
 
+@lru_cache(maxsize=1024)
 def _service(data: bytes) -> str:
     try:
         resource = Resource.FromString(data)

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from enricher.rules import Rule
 
+    Attributes = list[tuple[str, AnyValue, str]]
+    Conventions = tuple[Convention, ...]
+
 SWAPPED_USAGE: Final = "swapped_usage"
 ZERO_STREAM_USAGE: Final = "zero_stream_usage"
 DISAGREEING_USAGE: Final = "disagreeing_usage"
@@ -65,17 +68,23 @@ class Candidate:
     """Keys of facts that stand on the span, whatever their value."""
     own: Mapping[Fact, str | int]
     """Facts that the span states itself, in either vocabulary, without contradiction."""
-    lacks: tuple[Fact, ...]
+    missing: tuple[tuple[Fact, str], ...]
+    """Facts and the keys, of those that were asked for, that the span lacks."""
     run_ids: set[str]
     thread_ids: set[str]
-    message_ids: tuple[str, ...]
-    """In the order in which the span numbers them."""
-    answers: tuple[bytes, ...]
-    """Digests of the assistant's texts, in the order in which the span numbers them."""
     azure: bool
     """The span's own address is one at which Azure serves the API."""
     defects: tuple[str, ...]
     """Known defects of the instrumentation's version that make the span's token counts doubtful."""
+    message_ids: tuple[str, ...] = ()
+    """In the order in which the span numbers them."""
+    answers: tuple[bytes, ...] = ()
+    """Digests of the assistant's texts, in the order in which the span numbers them."""
+
+    @property
+    def lacks(self) -> tuple[Fact, ...]:
+        """Facts that stand on the span under none, or not under all, of the keys that were asked for."""
+        return tuple(dict.fromkeys(fact for fact, _ in self.missing))
 
     @property
     def own_pair(self) -> tuple[int, int] | None:
@@ -84,33 +93,29 @@ class Candidate:
         return (prompt, completion) if isinstance(prompt, int) and isinstance(completion, int) else None
 
 
-def candidate(
-    span: Span, *, rule: Rule, service: str, scope: tuple[str, str], conventions: tuple[Convention, ...]
+def candidate(  # noqa: PLR0913 - a span does not know what stands above it
+    span: Span, attributes: Attributes, *, rule: Rule, service: str, scope: tuple[str, str], conventions: Conventions
 ) -> Candidate:
-    """Describe a span that `rule` matched. `scope` is its name and version."""
+    """Describe a span that `rule` matched. `attributes` are the span's, read; `scope` is its name and version."""
     said: dict[Fact, set[str | int]] = {}
     run_ids: set[str] = set()
     thread_ids: set[str] = set()
-    addresses: list[str] = []
-    numbered: list[str] = []
-    values = otlp.first_values(span.attributes)
-    for key, value in values.items():
-        for fact in FACT_OF_KEY.get(key, ()):
-            scalar = otlp.scalar(value)
-            if scalar is not None and isinstance(scalar, int) == (fact in COUNTS):
-                said.setdefault(fact, set()).add(scalar)
-        if key in ADDRESS_KEYS:
-            addresses.append(value.string_value)
-        end = key[-3:]
-        if end in NUMBERED:
-            numbered.append(key)
-        if end not in SPOKEN and (text := value.string_value)[:4] in ID_STARTS:
-            ids = run_ids if RUN_ID.match(text) else thread_ids if THREAD_ID.match(text) else None
-            if ids is not None:
-                ids.add(text)
+    azure = False
+    values: dict[str, AnyValue] = {}
+    for key, value, text in attributes:
+        if key in values:
+            continue
+        values[key] = value
+        if key in FACT_OF_KEY:
+            _note(said, FACT_OF_KEY[key], otlp.scalar(value))
+        if text and key[-3:] not in SPOKEN:
+            if text[:4] in ID_STARTS:
+                (run_ids if RUN_ID.match(text) else thread_ids if THREAD_ID.match(text) else set()).add(text)
+            elif key in ADDRESS_KEYS:
+                azure = azure or served_by_azure(text)
     own = {fact: next(iter(each)) for fact, each in said.items() if len(each) == 1}
     defects = _defects(span.name, scope, own)
-    if any(len(each) > 1 and fact in COUNTS for fact, each in said.items()):
+    if len(own) < len(said) and not COUNTS.isdisjoint(said.keys() - own.keys()):
         defects = (*defects, DISAGREEING_USAGE)
     return Candidate(
         trace_id=span.trace_id,
@@ -124,21 +129,33 @@ def candidate(
         end=span.end_time_unix_nano,
         present=values.keys() & FACT_OF_KEY.keys(),
         own=own,
-        lacks=tuple([fact for fact, keys in _wanted(conventions) if not values.keys() >= keys]),
+        missing=tuple([each for each in _wanted(conventions) if each[1] not in values]),
         run_ids=run_ids,
         thread_ids=thread_ids,
-        message_ids=_message_ids(values, numbered),
-        answers=_answers(values, numbered),
-        azure=any(map(served_by_azure, addresses)),
+        azure=azure,
         defects=defects,
     )
 
 
+def _note(said: dict[Fact, set[str | int]], facts: tuple[Fact, ...], scalar: str | int | None) -> None:
+    for fact in facts:
+        if scalar is not None and isinstance(scalar, int) == (fact in COUNTS):
+            said.setdefault(fact, set()).add(scalar)
+
+
 @lru_cache(maxsize=8)
-def _wanted(conventions: tuple[Convention, ...]) -> tuple[tuple[Fact, frozenset[str]], ...]:
-    """Return each fact that the conventions ask for, with all its keys."""
-    wanted = ((fact, frozenset(keys[each] for each in conventions if each in keys)) for fact, keys in KEYS.items())
-    return tuple((fact, keys) for fact, keys in wanted if keys)
+def _wanted(conventions: Conventions) -> tuple[tuple[Fact, str], ...]:
+    """Return every fact with each key under which the conventions ask for it."""
+    keys = [(fact, named[each]) for fact, named in KEYS.items() for each in Convention if each in named]
+    return tuple(dict.fromkeys((fact, key) for fact, key in keys if key in {KEYS[fact].get(c) for c in conventions}))
+
+
+def tie(described: Candidate, attributes: Attributes) -> None:
+    """Add to a candidate by what it can be tied to runs recorded elsewhere: its message ids and answers."""
+    values = {key: value for key, value, _ in reversed(attributes)}
+    numbered = [key for key in values if key[-3:] in NUMBERED]
+    described.message_ids = _message_ids(values, numbered)
+    described.answers = _answers(values, numbered)
 
 
 def _message_ids(values: Mapping[str, AnyValue], numbered: list[str]) -> tuple[str, ...]:
@@ -162,11 +179,12 @@ def _answers(values: Mapping[str, AnyValue], numbered: list[str]) -> tuple[bytes
 
 def _in_order(prefix: str, suffix: str, keys: list[str]) -> list[str]:
     """Return the keys `prefix N suffix` by their N."""
-    found = [
-        (int(number), key)
-        for key in keys
-        if key.startswith(prefix) and key.endswith(suffix) and (number := key[len(prefix) : -len(suffix)]).isdecimal()
-    ]
+    found: list[tuple[int, str]] = []
+    for key in keys:
+        if key.startswith(prefix) and key.endswith(suffix):
+            number = key[len(prefix) : -len(suffix)]
+            if number.isdecimal() and len(number) < 9:
+                found.append((int(number), key))
     return [key for _, key in sorted(found)]
 
 

@@ -13,8 +13,7 @@ off. The span's own token counts are the exception: they are the span's word abo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.outcome import Considered, Reason, Rung
 from enricher.recognise import SWAPPED_USAGE
@@ -30,8 +29,7 @@ LATE_NS: Final = 10_000_000_000
 """How long after a span's end the first evidence of its run may begin (an application logs the answer afterwards)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(NamedTuple):
     """
     What the ladder found for one candidate.
 
@@ -181,7 +179,7 @@ def _by_trace(candidate: Candidate, index: Index, taken: set[str], undecided: Se
     runs = _possible(candidate, index, handled) - taken
     if runs:
         if not any(index.runs[run_id].finals for run_id in runs):
-            return replace(_missing_usage(index, runs), rung=None, run=None)
+            return _missing_usage(index, runs)._replace(rung=None, run=None)
         if len(takers) > 1:
             return _ambiguous(runs, index)
         return _decide_checked(Rung.TRACE, candidate, index, runs)
@@ -255,7 +253,7 @@ def _by_same_start(candidates: Sequence[Candidate], resolved: list[Resolution]) 
             continue
         (twin,) = runs.values()
         if twin.run is not None and not _has_other_counts(candidate, twin.run):
-            out[i] = replace(twin, rung=Rung.SAME_START)
+            out[i] = twin._replace(rung=Rung.SAME_START)
     return out
 
 
@@ -313,7 +311,7 @@ def _decide(rung: Rung, candidate: Candidate, index: Index, run_ids: set[str]) -
     if usage is None and not run.finals and bare:
         usage, place = bare.usage, bare.place.where
     if usage is None:
-        return replace(_missing_usage(index, run_ids), rung=rung, run=run, place=place, considered=considered)
+        return _missing_usage(index, run_ids)._replace(rung=rung, run=run, place=place, considered=considered)
     return Resolution(Reason.ENRICHED, rung, run, usage, place, considered)
 
 

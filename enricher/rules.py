@@ -117,8 +117,7 @@ class Recogniser:
     @cached_property
     def needles(self) -> tuple[bytes, ...]:
         """The fewest needles of which a request with a candidate must hold one; `b""` is in every request."""
-        found = {rule.needle for rule in self.rules}
-        return tuple(sorted(n for n in found if not any(other != n and other in n for other in found)))
+        return _fewest({rule.needle for rule in self.rules})
 
     def of_scope(self, scope_name: str) -> tuple[tuple[Rule, ...], tuple[bytes, ...]]:
         """Return the rules that spans of this scope can match, and their needles."""
@@ -130,4 +129,9 @@ def _of_scope(rules: tuple[Rule, ...], scope_name: str) -> tuple[tuple[Rule, ...
     matching = tuple(rule for rule in rules if rule.matches_scope(scope_name))
     # What a rule asks of the scope is granted already; a needle that stands there says nothing of a span.
     scope = scope_name.encode()
-    return matching, tuple({b"" if rule.needle in scope else rule.needle for rule in matching})
+    return matching, _fewest({b"" if rule.needle in scope else rule.needle for rule in matching})
+
+
+def _fewest(needles: set[bytes]) -> tuple[bytes, ...]:
+    """Leave out needles that are found wherever a shorter one is looked for."""
+    return tuple(sorted(n for n in needles if not any(other != n and other in n for other in needles)))

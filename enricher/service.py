@@ -56,6 +56,8 @@ class Service:
             str(grpc.endpoint), self.consume, max_receive_bytes=grpc.max_recv_msg_size_mib << 20
         )
         self._failures_seen: set[str] = set()
+        # A log call that is filtered out costs as much as the rest of a candidate.
+        self._log_candidates = config.telemetry.logs.level == "debug"
 
     async def start(self) -> None:
         """Start every part. Raises `EnricherError` if one cannot start; those that did are stopped again."""
@@ -78,6 +80,8 @@ class Service:
         Raises `BadRequestError` for what is not OTLP, and what the exporter raises. Nothing is acknowledged that
         downstream has not accepted.
         """
+        if not request:
+            return b""
         processed = pipeline.process(signal, request, self._settings)
         self._note(processed.outcomes, processed.failures)
         return await self._exporter.export(signal, processed.request)
@@ -89,7 +93,7 @@ class Service:
             if kind not in self._failures_seen and len(self._failures_seen) < 1000:
                 self._failures_seen.add(kind)
                 _log.error("a step failed; the span passed on as it came", where=failure.where, exception=failure.trace)
-        for outcome in outcomes:
+        for outcome in outcomes if self._log_candidates else ():
             _log.debug(
                 "candidate",
                 trace_id=outcome.trace_id,
@@ -101,16 +105,38 @@ class Service:
             )
 
 
+class Both:
+    """Two exporters, one after the other. The answer is the first one's; the second gets only what that took."""
+
+    def __init__(self, first: Exporter, second: Exporter) -> None:
+        self._first, self._second = first, second
+
+    async def start(self) -> None:
+        """Make both ready."""
+        await self._first.start()
+        await self._second.start()
+
+    async def export(self, signal: Signal, request: bytes) -> bytes:
+        """Deliver to both. What the second refuses is refused as a whole, and the first will get it again."""
+        answer = await self._first.export(signal, request)
+        await self._second.export(signal, request)
+        return answer
+
+    async def shutdown(self, grace: float = 0.0) -> None:
+        """Finish what is in flight in both."""
+        await self._first.shutdown(grace)
+        await self._second.shutdown(grace)
+
+
 def exporter_of(config: Config) -> Exporter:
-    """Return the exporter that the configuration names."""
-    exporters = config.exporters
-    if exporters.otlp is not None and exporters.file is not None:
-        raise EnricherError("exporters: otlp and file are both named; expected one of them")
-    if exporters.file is not None:
-        return FileExporter(exporters.file.path)
-    if exporters.otlp is None:
-        raise EnricherError("exporters: none is named")
-    return grpc_exporter(exporters.otlp)
+    """Return the exporter that the configuration names; the configuration makes sure that there is one."""
+    otlp, file = config.exporters.otlp, config.exporters.file
+    to_file = FileExporter(file.path) if file is not None else None
+    if otlp is None:
+        if to_file is None:
+            raise EnricherError("exporters: none is named")
+        return to_file
+    return Both(grpc_exporter(otlp), to_file) if to_file is not None else grpc_exporter(otlp)
 
 
 def grpc_exporter(otlp: OtlpExporterConfig) -> GrpcExporter:
@@ -164,6 +190,6 @@ async def run(config: Config) -> None:
 
 def destination(config: Config) -> str:
     """Return in words where requests go."""
-    if config.exporters.otlp is not None:
-        return f"otlp {config.exporters.otlp.endpoint}"
-    return f"file {config.exporters.file.path}" if config.exporters.file is not None else ""
+    otlp, file = config.exporters.otlp, config.exporters.file
+    named = [f"otlp {otlp.endpoint}" if otlp is not None else "", f"file {file.path}" if file is not None else ""]
+    return " and ".join(filter(None, named))

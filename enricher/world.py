@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from enricher.evidence.index import Index
 from enricher.otlp import shallow
-from enricher.otlp.search import contains_any
 from enricher.otlp.shallow import Signal
-from enricher.pipeline import Failure, Processed, find, learn, mend
+from enricher.pipeline import Failure, Processed, find, learn, learn_model_calls, may_match, mend, tie_all
 from enricher.resolve import Resolution, resolve
 
 if TYPE_CHECKING:
@@ -38,8 +37,12 @@ class World:
         if signal is Signal.METRICS:
             return
         learn(signal, parsed, self._index, self._settings, self.failures)
-        if signal is Signal.TRACES and contains_any(request, self._settings.recogniser.needles):
-            found = find(parsed, self._settings, [])
+        if signal is Signal.LOGS:
+            return
+        learn_model_calls(parsed, self._index)
+        if hits := may_match(request, self._settings):
+            found = find(hits, parsed, self._settings, [])
+            tie_all(found, self.failures)
             self._candidates += [each.candidate for each in found if each.candidate is not None]
 
     def mend(self, signal: Signal, request: bytes) -> Processed:
@@ -48,9 +51,9 @@ class World:
         out = Processed(request, 0 if signal is Signal.METRICS else sum(1 for _ in shallow.items(parsed)))
         if self._resolutions is None:
             self._resolutions = deque(resolve(self._candidates, self._index))
-        if signal is not Signal.TRACES or not contains_any(request, self._settings.recogniser.needles):
+        if signal is not Signal.TRACES or not (hits := may_match(request, self._settings)):
             return out
-        found = find(parsed, self._settings, out.failures)
+        found = find(hits, parsed, self._settings, out.failures)
         mine = [self._resolutions.popleft() for each in found if each.candidate is not None]
         if mend(found, mine, self._index, self._settings, out):
             out.request = parsed.SerializeToString()

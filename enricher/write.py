@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 PAIR: Final = (Fact.PROMPT, Fact.COMPLETION)
 
+STATED: Final = frozenset({Fact.REQUEST_MODEL, Fact.RESPONSE_MODEL, Fact.RUN_ID, Fact.THREAD_ID, Fact.ASSISTANT_ID})
+"""Facts for which the span's own word stands before the evidence's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -37,8 +40,7 @@ class Policy:
     repair: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What is to be written on one span. `replaced` holds the old values of keys that `inserted` overwrites."""
 
     reason: Reason
@@ -53,15 +55,7 @@ def plan(candidate: Candidate, resolution: Resolution, policy: Policy, *, azure:
     `azure` tells that an address beside the candidate is one at which Azure serves the API.
     """
     facts, conflict = _facts(candidate, resolution, azure=azure)
-    inserted = tuple(
-        [
-            (key, facts[fact])
-            for fact in candidate.lacks
-            if fact in facts
-            for key in _keys(fact, policy.conventions)
-            if key not in candidate.present
-        ]
-    )
+    inserted = tuple([(key, facts[fact]) for fact, key in candidate.missing if fact in facts])
     replaced: tuple[tuple[str, str | int], ...] = ()
     if conflict and policy.repair and resolution.rung in IDENTITY:
         repaired = _repair(candidate, resolution, policy)
@@ -74,36 +68,26 @@ def plan(candidate: Candidate, resolution: Resolution, policy: Policy, *, azure:
 def _facts(candidate: Candidate, resolution: Resolution, *, azure: bool) -> tuple[dict[Fact, str | int], bool]:
     """Return every fact that may be inserted, and whether the span's own counts differ from the evidence."""
     own, run, usage = candidate.own, resolution.run, resolution.usage
-    facts: dict[Fact, str | int] = {}
-    facts[Fact.SYSTEM], facts[Fact.PROVIDER] = _provider(candidate, azure=azure or (run is not None and run.azure))
+    system, provider = _provider(candidate, azure=azure or (run is not None and run.azure))
+    said: dict[Fact, str | int | None] = {Fact.SYSTEM: system, Fact.PROVIDER: provider}
     if run is not None:
-        said = {
-            Fact.REQUEST_MODEL: run.model,
-            Fact.RESPONSE_MODEL: run.model,
-            Fact.RUN_ID: run.run_id,
-            Fact.THREAD_ID: run.thread_id,
-            Fact.ASSISTANT_ID: run.assistant_id,
-        }
-        facts |= {fact: value for fact, value in said.items() if value is not None}
-    for fact in (Fact.REQUEST_MODEL, Fact.RESPONSE_MODEL, Fact.RUN_ID, Fact.THREAD_ID, Fact.ASSISTANT_ID):
-        if fact in own:
-            facts[fact] = own[fact]
-    conflict = usage is not None and any(
-        fact in own and own[fact] != count
-        for fact, count in ((Fact.PROMPT, usage.prompt), (Fact.COMPLETION, usage.completion), (Fact.TOTAL, usage.total))
+        said[Fact.REQUEST_MODEL] = said[Fact.RESPONSE_MODEL] = run.model
+        said[Fact.RUN_ID] = run.run_id
+        said[Fact.THREAD_ID] = run.thread_id
+        said[Fact.ASSISTANT_ID] = run.assistant_id
+    for fact in STATED & own.keys():
+        said[fact] = own[fact]
+    conflict = usage is not None and (
+        own.get(Fact.PROMPT, usage.prompt) != usage.prompt
+        or own.get(Fact.COMPLETION, usage.completion) != usage.completion
+        or own.get(Fact.TOTAL, usage.total) != usage.total
     )
-    if usage is not None and not conflict:
-        counts = {
-            Fact.PROMPT: usage.prompt,
-            Fact.COMPLETION: usage.completion,
-            Fact.TOTAL: usage.total,
-            Fact.CACHED: usage.cached,
-            Fact.REASONING: usage.reasoning,
-        }
-        facts |= {fact: count for fact, count in counts.items() if count is not None}
+    if usage is None or conflict:
+        said |= _own_counts(candidate, contradicted=conflict)
     else:
-        facts |= _own_counts(candidate, contradicted=conflict)
-    return facts, conflict
+        said[Fact.PROMPT], said[Fact.COMPLETION], said[Fact.TOTAL] = usage.prompt, usage.completion, usage.total
+        said[Fact.CACHED], said[Fact.REASONING] = usage.cached, usage.reasoning
+    return {fact: value for fact, value in said.items() if value is not None}, conflict
 
 
 def _own_counts(candidate: Candidate, *, contradicted: bool) -> dict[Fact, str | int]:
@@ -152,7 +136,7 @@ def _repair(candidate: Candidate, resolution: Resolution, policy: Policy) -> Cha
 def _reason(
     candidate: Candidate, resolution: Resolution, inserted: tuple[tuple[str, str | int], ...], *, conflict: bool
 ) -> Reason:
-    if not candidate.lacks:
+    if not candidate.missing:
         return Reason.USAGE_CONFLICT if conflict else Reason.ALREADY_PRESENT
     if conflict:
         return Reason.USAGE_CONFLICT
@@ -189,7 +173,10 @@ def _encoded(key: str, value: str | int | tuple[str, ...]) -> bytes:
     else:
         array = b"".join([b"\x0a" + _varint(len(each)) + each for each in map(_string, value)])
         any_value = b"\x2a" + _varint(len(array)) + array
-    pair = _string(key) + b"\x12" + _varint(len(any_value)) + any_value
+    head, size = _string(key), len(any_value)
+    if size + len(head) < 0x7E:
+        return b"\x4a%c%b\x12%c%b" % (size + len(head) + 2, head, size, any_value)
+    pair = head + b"\x12" + _varint(size) + any_value
     return b"\x4a" + _varint(len(pair)) + pair
 
 
@@ -200,24 +187,14 @@ def _string(text: str) -> bytes:
     return b"\x0a" + _varint(len(data)) + data
 
 
-_ONE_BYTE: Final = tuple(bytes([number]) for number in range(0x80))
-
-
+@lru_cache(maxsize=4096)
 def _varint(number: int) -> bytes:
-    if number < 0x80:
-        return _ONE_BYTE[number]
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
         number >>= 7
     out.append(number)
     return bytes(out)
-
-
-@lru_cache(maxsize=64)
-def _keys(fact: Fact, conventions: tuple[Convention, ...]) -> tuple[str, ...]:
-    """Return the keys under which the conventions want a fact, each once."""
-    return tuple(dict.fromkeys(KEYS[fact][each] for each in conventions if each in KEYS[fact]))
 
 
 def apply(span: bytes, change: Change, policy: Policy, place: str) -> bytes:

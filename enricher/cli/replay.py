@@ -70,7 +70,7 @@ def replay(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
         if expect is not None:
             mended = _keeping(mended, kept)
         if output is not None:
-            _write(mended, output)
+            _write(mended, output, counts)
         elif endpoint is not None:
             asyncio.run(_send(mended, loaded, counts))
         else:
@@ -106,12 +106,17 @@ def _keeping(items: Iterator[Mended], kept: list[tuple[Signal, bytes]]) -> Itera
         yield item
 
 
-def _write(items: Iterator[Mended], output: str) -> None:
+def _write(items: Iterator[Mended], output: str, counts: Counter[str]) -> None:
     from enricher import capture  # noqa: PLC0415
+    from enricher.errors import CaptureError  # noqa: PLC0415
 
     with capture.open_writer(output) as writer:
         for item in items:
-            writer.write(item.captured.signal, item.processed.request)
+            try:
+                writer.write(item.captured.signal, item.processed.request)
+            except CaptureError as error:
+                typer.echo(f"{item.captured.path}: byte {item.captured.offset}: not written: {error}", err=True)
+                counts["refused"] += 1
 
 
 async def _send(items: Iterator[Mended], config: Config, counts: Counter[str]) -> None:

@@ -25,8 +25,11 @@ def run(config: ConfigFile = None, overrides: Overrides = None) -> None:
         raise typer.Exit(1)
     loaded = examination.config
     from enricher import service  # noqa: PLC0415
+    from enricher.memory import keep_freed_memory, look_for_garbage_seldom  # noqa: PLC0415
     from enricher.telemetry import logs  # noqa: PLC0415
 
+    keep_freed_memory()
+    look_for_garbage_seldom()
     logs.configure(loaded.telemetry.logs.level, loaded.telemetry.logs.format)
     if loaded.exporters.is_defaulted and loaded.exporters.file is not None:
         typer.echo(

@@ -9,9 +9,7 @@ are read all the same.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.evidence import payload
 from enricher.evidence.payload import Said
@@ -19,11 +17,13 @@ from enricher.otlp import attributes as otlp
 from enricher.semconv import RUN_URL, served_by_azure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+    Attributes = list[tuple[str, AnyValue, str]]
 
 NEEDLES: Final = (b"prompt_tokens", b"assistant_id", b"thread.", b"/threads/thread_")
 """Bytes of which every span or record with evidence holds one."""
@@ -47,8 +47,7 @@ STRUCTURED: Final = frozenset({"bytes_value", "kvlist_value", "array_value"})
 ADDRESS_KEYS: Final = frozenset({"server.address", "net.peer.name", "http.host"})
 
 
-@dataclass(slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a piece of evidence was recorded. Times are those of the span, event or record, in ns; 0 is unknown."""
 
     where: str
@@ -60,8 +59,7 @@ class Place:
     end: int = 0
 
 
-@dataclass(slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What one place says."""
 
     place: Place
@@ -72,55 +70,58 @@ class Evidence:
     """Whether the API was served by Azure; None where no address stands beside it."""
 
 
-def of_span(span: Span, service: str, extra_keys: frozenset[str] = frozenset()) -> Iterator[Evidence]:
-    """Yield what the attributes and events of a span say."""
-    shown = f"span {_shown(span.name)}"
+def of_span(
+    span: Span, attributes: Attributes, service: str, extra_keys: frozenset[str] = frozenset()
+) -> Iterator[Evidence]:
+    """Yield what the attributes and events of a span say. `attributes` are the span's, read."""
     found: list[tuple[str, Said]] = []
-    addresses: list[str] = []
     paths: list[str] = []
-    for key, value in _values(span.attributes):
-        if said := _said(key, value, extra_keys):
-            found.append((f"attribute {_shown(key)} of {shown}", said))
-        text = value.string_value
-        if text and len(text) <= URL_LIMIT:
-            if key in ADDRESS_KEYS or text.startswith(("http://", "https://")):
-                addresses.append(text)
-            if "/threads/thread_" in text and not SPOKEN.match(key):
-                paths.append(text)
-    urls = tuple((path[1], path[2] or "") for text in paths if (path := RUN_URL.search(text)))
+    for key, value, text in attributes:
+        if "/threads/thread_" in text and len(text) <= URL_LIMIT and not SPOKEN.match(key):
+            paths.append(text)
+        if (not text or len(text) >= SHORTEST) and (said := _said(key, value, text, extra_keys)):
+            found.append((f"attribute {_shown(key)} of span {_shown(span.name)}", said))
+    urls = tuple([(path[1], path[2] or "") for text in paths if (path := RUN_URL.search(text))])
     if urls:
-        found.append((f"URL of {shown}", Said()))
-    azure = any(map(served_by_azure, addresses)) if found and addresses else None
-    start, end = span.start_time_unix_nano, span.end_time_unix_nano
-    for where, said in found:
-        place = Place(where, service, span.trace_id, span.span_id, start, end)
-        yield Evidence(place, said, () if said else urls, azure)
+        found.append((f"URL of span {_shown(span.name)}", Said()))
+    if found:
+        azure = _azure(attributes)
+        start, end = span.start_time_unix_nano, span.end_time_unix_nano
+        for where, said in found:
+            place = Place(where, service, span.trace_id, span.span_id, start, end)
+            yield Evidence(place, said, () if said else urls, azure)
     for event in span.events:
-        for key, value in _values(event.attributes):
-            if said := _said(key, value, extra_keys):
+        for key, value, text in otlp.read(event.attributes):
+            if said := _said(key, value, text, extra_keys):
                 at = event.time_unix_nano
-                where = f"attribute {_shown(key)} of event {_shown(event.name)} of {shown}"
+                where = f"attribute {_shown(key)} of event {_shown(event.name)} of span {_shown(span.name)}"
                 yield Evidence(Place(where, service, span.trace_id, span.span_id, at, at), said)
 
 
 def of_record(record: LogRecord, service: str, extra_keys: frozenset[str] = frozenset()) -> Iterator[Evidence]:
     """Yield what the body and the attributes of a log record say."""
     at = record.time_unix_nano or record.observed_time_unix_nano
-    attributes = ((f"attribute {_shown(key)} of a log record", key, value) for key, value in _values(record.attributes))
-    for where, key, value in chain([("log body", "", record.body)], attributes):
-        if said := _said(key, value, extra_keys):
+    places = [("log body", "", record.body, record.body.string_value)]
+    places += [(f"attribute {_shown(k)} of a log record", k, v, t) for k, v, t in otlp.read(record.attributes)]
+    for where, key, value, text in places:
+        if said := _said(key, value, text, extra_keys):
             yield Evidence(Place(where, service, record.trace_id, record.span_id, at, at), said)
 
 
-def _values(attributes: Iterable[KeyValue]) -> Iterator[tuple[str, AnyValue]]:
-    return ((attribute.key, attribute.value) for attribute in islice(attributes, otlp.MAX_ATTRIBUTES))
+def _azure(attributes: Attributes) -> bool | None:
+    """Tell whether one of the addresses among the values is Azure's; None if there is none."""
+    addresses = [
+        text
+        for key, _, text in attributes
+        if (key in ADDRESS_KEYS or text.startswith(("http://", "https://"))) and len(text) <= URL_LIMIT
+    ]
+    return any(map(served_by_azure, addresses)) if addresses else None
 
 
-def _said(key: str, value: AnyValue, extra_keys: frozenset[str]) -> Said | None:
+def _said(key: str, value: AnyValue, text: str, extra_keys: frozenset[str]) -> Said | None:
     # The value is looked at before the key: few values can be a payload, and most keys would have to be matched.
-    text = value.string_value
     if text:
-        if len(text) < SHORTEST or not payload.looks_like_payload(text) or _is_spoken(key, extra_keys):
+        if not payload.looks_like_payload(text) or _is_spoken(key, extra_keys):
             return None
         return payload.read(text) or None
     kind = value.WhichOneof("value")

@@ -46,6 +46,8 @@ class KnownRun:
     @property
     def usage(self) -> Usage | None:
         """The run's counts; None if no finished payload holds them or if such payloads disagree."""
+        if len(self.finals) == 1:
+            return self.finals[0]
         if not self.finals or self.conflicting:
             return None
         prompt, completion, total = self.finals[0].prompt, self.finals[0].completion, self.finals[0].total

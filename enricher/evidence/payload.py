@@ -12,7 +12,7 @@ otherwise write token counts.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -36,8 +36,7 @@ CONVERSATION: Final = frozenset(
 """Keys of wrapping objects under which people's or models' words stand."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Token counts of one run. `cached` is a part of `prompt`, `reasoning` a part of `completion`."""
 
     prompt: int
@@ -47,8 +46,7 @@ class Usage:
     reasoning: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One revision of a run. `usage` is set only where the run is finished: before, the API answers null."""
 
     run_id: str
@@ -59,8 +57,7 @@ class Run:
     usage: Usage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A message of a thread, or a step's word that its run wrote one. `created_at` orders messages of one thread."""
 
     message_id: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,11 +21,14 @@ MAX_DEPTH = 32
 def first_values(attributes: Iterable[KeyValue]) -> dict[str, AnyValue]:
     """Return the first value of each key. A key may stand twice on the wire (attack A21); nothing is dropped there."""
     found: dict[str, AnyValue] = {}
-    for number, attribute in enumerate(attributes):
-        if number == MAX_ATTRIBUTES:
-            break
+    for attribute in islice(attributes, MAX_ATTRIBUTES):
         found.setdefault(attribute.key, attribute.value)
     return found
+
+
+def read(attributes: Iterable[KeyValue]) -> list[tuple[str, AnyValue, str]]:
+    """Return key, value and, where the value is a string, its text, of each attribute that is looked at."""
+    return [(each.key, value := each.value, value.string_value) for each in islice(attributes, MAX_ATTRIBUTES)]
 
 
 def text(value: AnyValue) -> str | None:

@@ -16,29 +16,41 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-def _load() -> Callable[[bytes, bytes], bool]:
-    def portable(data: bytes, needle: bytes) -> bool:
-        return needle in data
-
+def _memmem() -> Callable[[int | bytes, int, bytes, int], int | None] | None:
     if sys.platform == "win32":
-        return portable
+        return None
     try:
         memmem = ctypes.CDLL(None).memmem
     except (OSError, AttributeError):
-        return portable
+        return None
     memmem.restype = ctypes.c_void_p
-    memmem.argtypes = (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t)
-
-    def native(data: bytes, needle: bytes) -> bool:
-        return memmem(data, len(data), needle, len(needle)) is not None
-
-    return native
+    memmem.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t)
+    found: Callable[[int | bytes, int, bytes, int], int | None] = memmem
+    return found
 
 
-contains = _load()
-"""Tell whether `data` holds `needle`; both must be `bytes`, whose buffers do not move during the call."""
+_find = _memmem()
+
+
+def contains(data: bytes, needle: bytes) -> bool:
+    """Tell whether `data` holds `needle`. Both are `bytes`, whose buffers stay where they are during the call."""
+    if _find is None:
+        return needle in data
+    return _find(data, len(data), needle, len(needle)) is not None
 
 
 def contains_any(data: bytes, needles: Iterable[bytes]) -> bool:
     """Tell whether `data` holds one of the needles."""
     return any(contains(data, needle) for needle in needles)
+
+
+def count(data: bytes, needle: bytes) -> int:
+    """Return how often `data` holds `needle`, which must not be empty, as `bytes.count` does."""
+    if _find is None:
+        return data.count(needle)
+    start = ctypes.c_void_p.from_buffer(ctypes.c_char_p(data)).value or 0
+    end, size, found = start + len(data), len(needle), 0
+    while (at := _find(start, end - start, needle, size)) is not None:
+        found += 1
+        start = at + size
+    return found

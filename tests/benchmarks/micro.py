@@ -24,7 +24,7 @@ from rich.table import Table
 from enricher import pipeline
 from enricher.config.model import Config
 from enricher.evidence.index import Index
-from enricher.otlp import search, shallow
+from enricher.otlp import shallow
 from enricher.otlp.shallow import Signal
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ REPEAT_SECONDS = 0.05
 
 
 def steps(request: bytes, settings: pipeline.Settings) -> Mapping[str, Callable[[], object]]:
-    """Return what is timed. Steps that change what they get parse it anew, so the parse is in their figure."""
+    """Return what is timed, in the order of the pipeline; each runs on the same request again and again."""
     parsed = shallow.parse(request)
-    needles = settings.recogniser.needles
+    hits = pipeline.may_match(request, settings)
     return {
-        "otlp.search.contains_any": lambda: search.contains_any(request, needles),
+        "pipeline.may_match (scan)": lambda: pipeline.may_match(request, settings),
         "otlp.shallow.parse": lambda: shallow.parse(request),
         "  and serialise": lambda: shallow.parse(request).SerializeToString(),
-        "pipeline.find (recognise)": lambda: pipeline.find(parsed, settings, []),
+        "pipeline.find (recognise)": lambda: pipeline.find(hits, parsed, settings, []),
         "pipeline.learn (collect)": lambda: pipeline.learn(Signal.TRACES, parsed, Index(), settings, []),
         "pipeline.process": lambda: pipeline.process(Signal.TRACES, request, settings),
         "for comparison: full parse": lambda: ExportTraceServiceRequest.FromString(request),

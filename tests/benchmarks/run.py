@@ -183,7 +183,7 @@ def _this_task() -> asyncio.Task[None]:
 
 
 if __name__ == "__main__":
-    out = Console(width=max(Console().width, 118))
+    out = Console(width=max(Console().width, 122))
     try:
         uvloop.run(main(arguments(), out))
     except (processes.StartError, LoadError) as error:

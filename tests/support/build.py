@@ -19,10 +19,16 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from enricher import pipeline
+from enricher.evidence import collect
+from enricher.evidence.index import Index
+from enricher.otlp import attributes as otlp
 from enricher.otlp import shallow
-from enricher.otlp.attributes import plain
 from enricher.otlp.shallow import Signal
 from enricher.pipeline import Processed, Settings
+from enricher.recognise import Candidate, candidate, tie
+from enricher.rules import Rule
+from enricher.semconv import Convention
 from enricher.world import World
 
 BEGIN: Final = 1_700_000_000_123_456_789
@@ -38,6 +44,7 @@ MODEL: Final = "gpt-4o-mini"
 QUESTION: Final = "How far is the moon?"
 ANSWER: Final = "About 384,400 kilometres."
 BODY: Final = "http.response.body"
+RULE: Final = Rule("r")
 
 OPENLLMETRY_VERSIONS: Final = (
     "0.15.0",
@@ -442,11 +449,46 @@ def attributes(span: bytes) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for each in Span.FromString(span).attributes:
         assert each.key not in found, f"{each.key} stands twice"
-        found[each.key] = plain(each.value)
+        found[each.key] = otlp.plain(each.value)
     return found
 
 
 # ---- through the steps -------------------------------------------------------------------------------------------
+
+
+def described(
+    item: Item, conventions: tuple[Convention, ...] = (Convention.LEGACY, Convention.CURRENT), rule: Rule = RULE
+) -> Candidate:
+    """Return the span as a candidate of the rule, whether it matches or not."""
+    read = otlp.read(item.span.attributes)
+    found = candidate(item.span, read, rule=rule, service=item.service, scope=item.scope, conventions=conventions)
+    tie(found, read)
+    return found
+
+
+def evidence_of(item: Item, *extra_keys: str) -> list[collect.Evidence]:
+    """Return what one span or log record says."""
+    extra = frozenset(extra_keys)
+    if isinstance(item.message, LogRecord):
+        return list(collect.of_record(item.message, item.service, extra))
+    return list(collect.of_span(item.message, otlp.read(item.message.attributes), item.service, extra))
+
+
+def candidates_and_index(items: Sequence[Item], order: Iterable[int] | None = None) -> tuple[list[Candidate], Index]:
+    """Return the candidates among the items, and what all of them say, learned one by one in their order or another."""
+    settings, index = Settings(), Index()
+    failures: list[pipeline.Failure] = []
+    for number in range(len(items)) if order is None else order:
+        signal, request = signals([items[number]])[0]
+        parsed = shallow.parse(request)
+        pipeline.learn(signal, parsed, index, settings, failures)
+        if signal is Signal.TRACES:
+            pipeline.learn_model_calls(parsed, index)
+    spans = a_request(each for each in items if isinstance(each.message, Span))
+    found = pipeline.find(pipeline.may_match(spans, settings), shallow.parse(spans), settings, failures)
+    pipeline.tie_all(found, failures)
+    assert not failures
+    return [each.candidate for each in found if each.candidate is not None], index
 
 
 def in_world(requests: Iterable[tuple[Signal, bytes]], settings: Settings | None = None) -> list[Processed]:

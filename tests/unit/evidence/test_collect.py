@@ -22,6 +22,7 @@ from tests.support.build import (
     an_sse_transcript,
     as_json,
     at,
+    evidence_of,
     run_id,
     span_id,
     thread_id,
@@ -31,14 +32,6 @@ from tests.support.build import (
 RUN_TEXT = as_json(a_run_payload())
 RUN_PATH = f"/v1/threads/{thread_id()}/runs/{run_id()}"
 AZURE = "https://tutors.openai.azure.com"
-
-
-def of_span(item, *extra):
-    return list(collect.of_span(item.span, item.service, frozenset(extra)))
-
-
-def of_record(item, *extra):
-    return list(collect.of_record(item.message, item.service, frozenset(extra)))
 
 
 def runs(evidence):
@@ -62,22 +55,22 @@ def runs(evidence):
     ],
 )
 def test_an_attribute_of_any_key_may_hold_a_payload(key):
-    assert runs(of_span(a_span("work", {key: RUN_TEXT}))) == [run_id()]
+    assert runs(evidence_of(a_span("work", {key: RUN_TEXT}))) == [run_id()]
 
 
 @pytest.mark.parametrize("value", [a_run_payload(), [a_run_payload()], RUN_TEXT.encode(), {"run": RUN_TEXT}])
 def test_a_payload_may_be_bytes_or_structured(value):
-    assert runs(of_span(a_span("work", {"app.run": value}))) == [run_id()]
+    assert runs(evidence_of(a_span("work", {"app.run": value}))) == [run_id()]
 
 
 @pytest.mark.parametrize("value", [None, True, 7, 1.5, b"\xff\xfe", "", "done", [], {}])
 def test_values_that_are_no_payload_are_no_evidence(value):
-    assert of_span(a_span("work", {"app.run": value})) == []
+    assert evidence_of(a_span("work", {"app.run": value})) == []
 
 
 def test_the_place_says_in_words_where_the_payload_stands_and_when():
     item = a_span("read answer", {"app.run": RUN_TEXT}, number=5, trace=3, start=2, end=4)
-    (evidence,) = of_span(item)
+    (evidence,) = evidence_of(item)
 
     assert evidence.place == Place(
         "attribute app.run of span read answer", SERVICE, trace_id(3), span_id(5), at(2), at(4)
@@ -86,7 +79,7 @@ def test_the_place_says_in_words_where_the_payload_stands_and_when():
 
 def test_a_place_of_an_event_has_the_events_own_time():
     item = a_span("work", number=5, start=1, end=9, events=[("answered", {"run": RUN_TEXT}, 3)])
-    (evidence,) = of_span(item)
+    (evidence,) = evidence_of(item)
 
     assert evidence.place == Place(
         "attribute run of event answered of span work", SERVICE, trace_id(), span_id(5), at(3), at(3)
@@ -95,7 +88,7 @@ def test_a_place_of_an_event_has_the_events_own_time():
 
 
 def test_a15_names_in_a_place_are_short_and_printable():
-    (evidence,) = of_span(a_span("a\nb\x1b[31m", {"k" * 100: RUN_TEXT}))
+    (evidence,) = evidence_of(a_span("a\nb\x1b[31m", {"k" * 100: RUN_TEXT}))
 
     assert evidence.place.where == f"attribute {'k' * 80} of span 'a\\nb\\x1b[31m'"
 
@@ -103,14 +96,14 @@ def test_a15_names_in_a_place_are_short_and_printable():
 def test_each_attribute_that_says_something_is_evidence_of_its_own():
     item = a_span("work", {"a": RUN_TEXT, "b": "nothing", "c": as_json(a_message_payload())})
 
-    assert len(of_span(item)) == 2
+    assert len(evidence_of(item)) == 2
 
 
 def test_a22_attributes_beyond_the_limit_are_not_read():
     filler = [(f"k{n}", n) for n in range(MAX_ATTRIBUTES)]
 
-    assert runs(of_span(a_span("work", [*filler[:-1], ("app.run", RUN_TEXT)]))) == [run_id()]
-    assert of_span(a_span("work", [*filler, ("app.run", RUN_TEXT)])) == []
+    assert runs(evidence_of(a_span("work", [*filler[:-1], ("app.run", RUN_TEXT)]))) == [run_id()]
+    assert evidence_of(a_span("work", [*filler, ("app.run", RUN_TEXT)])) == []
 
 
 # words of people and models
@@ -156,25 +149,25 @@ SPOKEN = [
 def test_a_payload_inside_a_prompt_or_an_answer_is_not_evidence(key):
     """Whoever may write into a prompt could otherwise write token counts."""
     for value in (RUN_TEXT, RUN_TEXT.encode(), a_run_payload(), [a_run_payload()]):
-        assert of_span(a_span("work", {key: value})) == []
-        assert of_span(a_span("work", events=[("said", {key: value}, 0)])) == []
-        assert of_record(a_log_record("said", {key: value})) == []
+        assert evidence_of(a_span("work", {key: value})) == []
+        assert evidence_of(a_span("work", events=[("said", {key: value}, 0)])) == []
+        assert evidence_of(a_log_record("said", {key: value})) == []
 
 
 def test_an_api_path_inside_a_prompt_is_not_evidence():
-    assert of_span(a_span("work", {"gen_ai.prompt.0.content": f"see {RUN_PATH}"})) == []
+    assert evidence_of(a_span("work", {"gen_ai.prompt.0.content": f"see {RUN_PATH}"})) == []
 
 
 def test_an_address_inside_a_prompt_says_nothing_of_the_provider():
-    (evidence,) = of_span(a_span("work", {"gen_ai.prompt.0.content": f"{AZURE}/docs", "app.run": RUN_TEXT}))
+    (evidence,) = evidence_of(a_span("work", {"gen_ai.prompt.0.content": f"{AZURE}/docs", "app.run": RUN_TEXT}))
 
     assert evidence.azure is None
 
 
 @pytest.mark.parametrize("key", ["input.value", "gen_ai.completion.0.content"])
 def test_keys_that_the_configuration_names_are_read_all_the_same(key):
-    assert runs(of_span(a_span("work", {key: RUN_TEXT}), key)) == [run_id()]
-    assert runs(of_record(a_log_record(attributes={key: RUN_TEXT}), key)) == [run_id()]
+    assert runs(evidence_of(a_span("work", {key: RUN_TEXT}), key)) == [run_id()]
+    assert runs(evidence_of(a_log_record(attributes={key: RUN_TEXT}), key)) == [run_id()]
 
 
 # addresses
@@ -192,23 +185,25 @@ def test_keys_that_the_configuration_names_are_read_all_the_same(key):
     ],
 )
 def test_ids_are_read_from_the_paths_of_the_api(text, thread, run):
-    (evidence,) = of_span(a_span("GET", {"url": text}, number=5, start=1, end=2))
+    (evidence,) = evidence_of(a_span("GET", {"url": text}, number=5, start=1, end=2))
 
     assert evidence.urls == ((thread, run),)
     assert (evidence.place.where, evidence.place.start, evidence.place.end) == ("URL of span GET", at(1), at(2))
     assert not evidence.said
 
 
-@pytest.mark.parametrize("text", ["/threads/", "/threads/x/runs/run_1", f"/threads/{'thread_' + 'x' * 200}", "/runs/run_1"])
+@pytest.mark.parametrize(
+    "text", ["/threads/", "/threads/x/runs/run_1", f"/threads/{'thread_' + 'x' * 200}", "/runs/run_1"]
+)
 def test_other_paths_are_no_evidence(text):
-    assert of_span(a_span("GET", {"url.full": f"https://api.openai.com{text}"})) == []
+    assert evidence_of(a_span("GET", {"url.full": f"https://api.openai.com{text}"})) == []
 
 
 def test_a_path_in_a_value_longer_than_any_url_is_not_read():
     text = f"https://api.openai.com{RUN_PATH}?"
 
-    assert of_span(a_span("GET", {"url.full": text + "x" * collect.URL_LIMIT})) == []
-    assert len(of_span(a_span("GET", {"url.full": text}))) == 1
+    assert evidence_of(a_span("GET", {"url.full": text + "x" * collect.URL_LIMIT})) == []
+    assert len(evidence_of(a_span("GET", {"url.full": text}))) == 1
 
 
 @pytest.mark.parametrize(
@@ -229,13 +224,13 @@ def test_a_path_in_a_value_longer_than_any_url_is_not_read():
     ],
 )
 def test_addresses_beside_a_payload_tell_whether_azure_served_it(attributes, azure):
-    (evidence,) = of_span(a_span("GET", {**attributes, BODY: RUN_TEXT}))
+    (evidence,) = evidence_of(a_span("GET", {**attributes, BODY: RUN_TEXT}))
 
     assert evidence.azure is azure
 
 
 def test_a_path_of_the_api_carries_the_word_of_its_address():
-    (evidence,) = of_span(a_span("GET", {"http.url": f"{AZURE}{RUN_PATH}"}))
+    (evidence,) = evidence_of(a_span("GET", {"http.url": f"{AZURE}{RUN_PATH}"}))
 
     assert evidence.azure is True
 
@@ -245,33 +240,33 @@ def test_a_path_of_the_api_carries_the_word_of_its_address():
 
 def test_a_body_is_read_as_text_and_as_structure():
     for body in (RUN_TEXT, a_run_payload(), {"event": "answered", "run": a_run_payload()}):
-        assert runs(of_record(a_log_record(body))) == [run_id()]
+        assert runs(evidence_of(a_log_record(body))) == [run_id()]
 
 
 def test_a_place_of_a_record_has_the_records_ids_and_time():
-    (evidence,) = of_record(a_log_record(RUN_TEXT, trace=2, span=7, seconds=3))
+    (evidence,) = evidence_of(a_log_record(RUN_TEXT, trace=2, span=7, seconds=3))
 
     assert evidence.place == Place("log body", SERVICE, trace_id(2), span_id(7), at(3), at(3))
 
 
 def test_a_record_without_a_time_of_its_own_has_the_time_it_was_observed():
-    (evidence,) = of_record(a_log_record(RUN_TEXT, observed=4))
+    (evidence,) = evidence_of(a_log_record(RUN_TEXT, observed=4))
 
     assert (evidence.place.start, evidence.place.end) == (at(4), at(4))
 
 
 def test_attributes_of_a_record_are_read():
-    (evidence,) = of_record(a_log_record("answered", {"run": RUN_TEXT}))
+    (evidence,) = evidence_of(a_log_record("answered", {"run": RUN_TEXT}))
 
     assert (evidence.place.where, runs([evidence])) == ("attribute run of a log record", [run_id()])
 
 
 def test_what_people_say_in_a_body_is_not_evidence():
-    assert of_record(a_log_record({"role": "user", "content": RUN_TEXT})) == []
+    assert evidence_of(a_log_record({"role": "user", "content": RUN_TEXT})) == []
 
 
 def test_a_record_that_says_nothing_is_no_evidence():
-    assert of_record(a_log_record("run_id missing", {"thread_id": 5})) == []
+    assert evidence_of(a_log_record("run_id missing", {"thread_id": 5})) == []
 
 
 # needles
@@ -294,13 +289,13 @@ def test_a_record_that_says_nothing_is_no_evidence():
     ],
 )
 def test_whatever_holds_evidence_holds_a_needle(item):
-    assert (of_span if hasattr(item.message, "events") else of_record)(item)
+    assert evidence_of(item)
     assert any(needle in item.raw for needle in collect.NEEDLES)
 
 
 @given(st.text(max_size=40), st.text(max_size=200) | st.binary(max_size=200))
 def test_any_key_and_value_give_evidence_or_none_and_never_raise(key, value):
-    for evidence in of_span(a_span("work", {key.encode("utf-8", "replace").decode(): _clean(value)})):
+    for evidence in evidence_of(a_span("work", {key.encode("utf-8", "replace").decode(): _clean(value)})):
         assert all(isinstance(usage, Usage) for usage in evidence.said.bare)
 
 

@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 
-from enricher.evidence import collect
 from enricher.evidence.index import Index
 from enricher.evidence.payload import Usage
 from enricher.otlp.attributes import digest
@@ -26,6 +25,7 @@ from tests.support.build import (
     as_json,
     assistant_id,
     at,
+    evidence_of,
     message_id,
     run_id,
     span_id,
@@ -37,8 +37,7 @@ DONE = Usage(1200, 340, 1540)
 
 
 def learn(index: Index, item: Item):
-    collected = collect.of_span if hasattr(item.message, "events") else collect.of_record
-    for evidence in collected(item.message, item.service):
+    for evidence in evidence_of(item):
         index.add(evidence)
 
 
@@ -108,7 +107,9 @@ def test_a_run_that_ended_without_usage_has_ended():
 
 def test_duplicates_of_a_final_payload_are_one():
     """A finished run is fetched and listed again and again."""
-    run = index_of(an_http_span(a_run_payload()), an_http_span(a_list([a_run_payload(), a_run_payload()]))).runs[run_id()]
+    run = index_of(an_http_span(a_run_payload()), an_http_span(a_list([a_run_payload(), a_run_payload()]))).runs[
+        run_id()
+    ]
 
     assert run.finals == [DONE]
 
@@ -138,7 +139,10 @@ def test_details_that_disagree_are_unknown_and_the_counts_stay():
 
 
 def test_models_that_disagree_are_unknown():
-    assert index_of(an_http_span(a_run_payload()), an_http_span(a_run_payload(model="gpt-4o"))).runs[run_id()].model is None
+    assert (
+        index_of(an_http_span(a_run_payload()), an_http_span(a_run_payload(model="gpt-4o"))).runs[run_id()].model
+        is None
+    )
     assert index_of(an_http_span(a_run_payload(model=...))).runs[run_id()].model is None
 
 
@@ -195,9 +199,14 @@ def test_times_that_are_unknown_are_not_taken_for_the_earliest():
 
 
 def test_a_message_is_known_by_its_run_its_time_and_its_text():
-    index = index_of(an_http_span(a_list([a_message_payload(number=2), a_message_payload(number=3, run=None, role="user")])))
+    index = index_of(
+        an_http_span(a_list([a_message_payload(number=2), a_message_payload(number=3, run=None, role="user")]))
+    )
 
-    assert (index.messages[message_id(2)].run_ids, index.messages[message_id(2)].created_at) == ({run_id()}, CREATED + 2)
+    assert (index.messages[message_id(2)].run_ids, index.messages[message_id(2)].created_at) == (
+        {run_id()},
+        CREATED + 2,
+    )
     assert (index.messages[message_id(3)].run_ids, index.messages[message_id(3)].from_assistant) == (set(), False)
     assert index.runs[run_id()].texts == {digest(ANSWER): CREATED + 2}
     assert (index.runs[run_id()].thread_id, index.of_thread[thread_id()]) == (thread_id(), {run_id()})

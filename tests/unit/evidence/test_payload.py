@@ -98,7 +98,9 @@ def test_a_run_whose_object_was_left_out_is_told_by_its_fields():
     assert read(a_run_payload(object=...)).runs == [RUN]
 
 
-@pytest.mark.parametrize("left_out", [{"id": "call_1"}, {"id": 5}, {"status": ...}, {"thread_id": ..., "assistant_id": ...}])
+@pytest.mark.parametrize(
+    "left_out", [{"id": "call_1"}, {"id": 5}, {"status": ...}, {"thread_id": ..., "assistant_id": ...}]
+)
 def test_an_object_of_no_kind_that_lacks_a_runs_fields_is_no_run(left_out):
     assert read(a_run_payload(object=..., **left_out)).runs == []
 
@@ -148,9 +150,7 @@ def test_details_that_say_nothing_are_left_out(details):
 
 
 def test_details_larger_than_what_they_are_a_part_of_are_left_out():
-    usage = usage_of(
-        prompt_token_details={"cached_tokens": 1201}, completion_tokens_details={"reasoning_tokens": 341}
-    )
+    usage = usage_of(prompt_token_details={"cached_tokens": 1201}, completion_tokens_details={"reasoning_tokens": 341})
 
     assert usage == Usage(1200, 340, 1540)
 
@@ -293,7 +293,9 @@ def test_a_step_of_tool_calls_names_its_run_only():
     assert (said.mentioned, said.messages) == ({run_id()}, [])
 
 
-@pytest.mark.parametrize("details", [None, "x", {}, {"message_creation": None}, {"message_creation": {"message_id": 5}}])
+@pytest.mark.parametrize(
+    "details", [None, "x", {}, {"message_creation": None}, {"message_creation": {"message_id": 5}}]
+)
 def test_a_step_with_strange_details_names_its_run_only(details):
     said = read(a_step_payload() | {"step_details": details})
 
@@ -477,7 +479,9 @@ def test_texts_that_are_no_payload_say_nothing(text):
     assert not read(text)
 
 
-@pytest.mark.parametrize("text", ['{"run_id": NaN}', '{"run_id": 1}}', "{'run_id': 1}", '"thread.', '{"run_id": \ud800}'])
+@pytest.mark.parametrize(
+    "text", ['{"run_id": NaN}', '{"run_id": 1}}', "{'run_id': 1}", '"thread.', '{"run_id": \ud800}']
+)
 def test_texts_that_begin_like_a_payload_and_are_not_json_are_unreadable(text):
     assert read(text).unreadable
 

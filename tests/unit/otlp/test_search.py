@@ -9,35 +9,34 @@ from hypothesis import strategies as st
 
 from enricher.otlp import search
 
-HAYSTACKS = st.binary(max_size=60) | st.lists(st.sampled_from([b"a", b"b", b"\0"]), max_size=40).map(b"".join)
+BYTES = st.sampled_from([b"a", b"b", b"\0"])
+HAYSTACKS = st.binary(max_size=60) | st.lists(BYTES, max_size=40).map(b"".join)
+NEEDLES = st.binary(min_size=1, max_size=3) | st.lists(BYTES, min_size=1, max_size=4).map(b"".join)
 
 
-def without_memmem(monkeypatch):
-    class Library:
-        def __init__(self, name):
-            assert name is None
-
-    monkeypatch.setattr(ctypes, "CDLL", Library)
-    return search._load()
-
-
-@given(HAYSTACKS, st.binary(max_size=3) | st.lists(st.sampled_from([b"a", b"b", b"\0"]), max_size=4).map(b"".join))
+@given(HAYSTACKS, NEEDLES | st.just(b""))
 def test_contains_is_in(data, needle):
     assert search.contains(data, needle) == (needle in data)
 
 
-def test_without_memmem_the_answer_is_the_same(monkeypatch):
-    portable = without_memmem(monkeypatch)
+@given(HAYSTACKS, NEEDLES)
+def test_count_is_the_count_of_bytes(data, needle):
+    assert search.count(data, needle) == data.count(needle)
 
-    assert portable(b"ab\0cd", b"\0c")
-    assert not portable(b"ab\0cd", b"cb")
+
+def test_without_the_c_library_the_answers_are_the_same(monkeypatch):
+    monkeypatch.setattr(search, "_find", None)
+
+    assert search.contains(b"ab\0cd", b"\0c")
+    assert not search.contains(b"ab\0cd", b"cb")
+    assert search.count(b"aaaa\0a", b"aa") == 2
 
 
 def test_on_windows_the_c_library_is_not_asked(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", None)
     monkeypatch.setattr(sys, "platform", "win32")
 
-    assert search._load()(b"abc", b"bc")
+    assert search._memmem() is None
 
 
 def test_a_c_library_that_cannot_be_opened_is_done_without(monkeypatch):
@@ -46,7 +45,17 @@ def test_a_c_library_that_cannot_be_opened_is_done_without(monkeypatch):
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
 
-    assert search._load()(b"abc", b"bc")
+    assert search._memmem() is None
+
+
+def test_a_c_library_without_memmem_is_done_without(monkeypatch):
+    class Library:
+        def __init__(self, name):
+            assert name is None
+
+    monkeypatch.setattr(ctypes, "CDLL", Library)
+
+    assert search._memmem() is None
 
 
 @pytest.mark.parametrize(
