@@ -24,6 +24,7 @@ def run(config: ConfigFile = None, overrides: Overrides = None) -> None:
     if examination.config is None or any(p.severity is Severity.ERROR for p in examination.problems):
         raise typer.Exit(1)
     loaded = examination.config
+    _load_structlog_alone()
     from enricher import service  # noqa: PLC0415
     from enricher.memory import keep_freed_memory, look_for_garbage_seldom  # noqa: PLC0415
     from enricher.telemetry import logs  # noqa: PLC0415
@@ -39,6 +40,18 @@ def run(config: ConfigFile = None, overrides: Overrides = None) -> None:
         )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(service.run(loaded))
+
+
+def _load_structlog_alone() -> None:
+    """Load structlog without rich, which it takes for tracebacks that the stage never prints: 5 MiB and a tenth."""
+    if "rich" in sys.modules:
+        return
+    # This is how Python is told that a module is not there.
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        import structlog  # noqa: F401, PLC0415
+    finally:
+        del sys.modules["rich"]
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

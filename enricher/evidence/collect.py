@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Attributes = list[tuple[str, AnyValue, str]]
 
-NEEDLES: Final = (b"prompt_tokens", b"assistant_id", b"thread.", b"/threads/thread_")
+NEEDLES: Final = (b"prompt_tokens", b"assistant_id", b"thread.run", b"thread.message", b"/threads/thread_")
 """Bytes of which every span or record with evidence holds one."""
 
 SPOKEN: Final = re.compile(

@@ -87,7 +87,7 @@ class Said:
 
 def looks_like_payload(text: str) -> bool:
     """Tell cheaply whether a text can hold anything that `read` reads."""
-    return "prompt_tokens" in text or "thread." in text or "thread_id" in text or "run_id" in text
+    return "prompt_tokens" in text or "assistant_id" in text or "thread.run" in text or "thread.message" in text
 
 
 def read(text: str) -> Said:

@@ -197,20 +197,7 @@ RUNGS = {
             _listing(a_message_payload("Two.", number=2, run=2, thread=2), span=6),
         ]
     ),
-    "only_run_in_trace": _case(
-        [
-            openllmetry_span("0.34.0", number=1, stream=True, existing=True, usage=None),
-            an_http_span(
-                an_sse_transcript(
-                    a_run_payload("in_progress", None), a_step_payload(), a_message_payload(), a_run_payload()
-                ),
-                number=2,
-                method="POST",
-                start=10,
-                end=19,
-            ),
-        ]
-    ),
+    "only_run_in_trace": _case([openllmetry_span(OLD, number=1), _final()]),
     "only_usage_in_trace": _case(
         [
             a_span("ask", {"app.usage": as_json(a_usage())}, number=1, start=9, end=21),
@@ -249,7 +236,11 @@ OTHERS = {
     ),
     "rule_of_the_user": _case(
         [a_span("invoke_agent tutor", {"app.run": as_json(a_run_payload())}, number=1, scope=("acme.agents", "1"))],
-        config="enrichment:\n  rules:\n    - {name: acme-agents, span_name: invoke_agent*, system: acme, provider: acme.llm}\n",
+        config=(
+            "enrichment:\n"
+            "  rules:\n"
+            "    - {name: acme-agents, span_name: invoke_agent*, system: acme, provider: acme.llm}\n"
+        ),
     ),
     "legacy_keys_only": _case(
         [openllmetry_span(NEW, number=1), _final()], config="enrichment: {conventions: [legacy]}\n"
@@ -260,7 +251,11 @@ OTHERS = {
     "provenance": _case([openllmetry_span(OLD, number=1), _final()], config="enrichment: {provenance: true}\n"),
     "swapped_usage_kept": _case([openllmetry_span("0.50.1", number=1), _final()]),
     "swapped_usage_repaired": _case(
-        [openllmetry_span("0.50.1", number=1), _final(), _listing(a_message_payload())],
+        [
+            openllmetry_span("0.50.1", number=1),
+            an_http_span(a_run_payload(), number=2, start=18),
+            _listing(a_message_payload()),
+        ],
         config="enrichment: {on_conflict: repair}\n",
     ),
     "genuine_zero": _case(
@@ -270,6 +265,20 @@ OTHERS = {
         [
             openllmetry_span(OLD, number=1, existing=True),
             an_http_span(a_run_payload(), url=f"https://tutors.openai.azure.com/openai{RUN_PATH}", number=2, start=18),
+        ]
+    ),
+    "payload_in_a_transcript": _case(
+        [
+            openllmetry_span("0.34.0", number=1, stream=True, existing=True, usage=(0, 0)),
+            an_http_span(
+                an_sse_transcript(
+                    a_run_payload("in_progress", None), a_step_payload(), a_message_payload(), a_run_payload()
+                ),
+                number=2,
+                method="POST",
+                start=10,
+                end=19,
+            ),
         ]
     ),
     "payload_in_a_log_record": _case(

@@ -491,7 +491,9 @@ def test_f43_evidence_that_raises_is_told_once(monkeypatch):
 
     monkeypatch.setattr(collect, "of_span", broken)
     processed = run(
-        a_span(number=1), openllmetry_span(OLD, number=2, parent=1), an_http_span(a_run_payload(), parent=1, start=18)
+        a_span(number=1),
+        openllmetry_span(OLD, number=2, parent=1, more={"note": "thread."}),
+        an_http_span(a_run_payload(), parent=1, start=18),
     )
 
     assert reasons(processed) == [Reason.ENRICHED]

@@ -346,7 +346,7 @@ def test_names_of_functions_that_begin_like_an_id_are_none(key, value):
 
 
 def test_several_ids_are_all_kept():
-    assert described(("a", run_id(1)), ("b", run_id(2))).run_ids == {run_id(1), run_id(2)}
+    assert described(("a.run_id", run_id(1)), ("b.run_id", run_id(2))).run_ids == {run_id(1), run_id(2)}
 
 
 def test_message_ids_come_in_the_order_of_their_numbers():

@@ -10,6 +10,7 @@ from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason, Rung
 from enricher.pipeline import Settings
 from enricher.world import World
+from enricher.write import Policy
 from tests.support.build import (
     a_list,
     a_log_record,
@@ -141,6 +142,18 @@ def test_f39_a_request_that_is_none_is_refused_in_both_passes_and_harms_no_other
         world.mend(Signal.TRACES, b"\x0a\x05ab")
 
     assert [each.reason for each in outcomes(world.mend(*each) for each in good)] == [Reason.ENRICHED]
+
+
+@pytest.mark.parametrize("span", [openllmetry_span("0.50.1"), openllmetry_span("0.34.0", stream=True, usage=(700, 90))])
+def test_a_second_replay_does_not_take_for_identity_what_the_first_found_by_uniqueness(span):
+    """Repair overwrites what identity contradicts; an id that uniqueness inserted is no more than uniqueness."""
+    repair = Settings(policy=Policy(repair=True))
+    recorded = signals([span], [EVIDENCE["the same trace"]])
+    once = in_world(recorded, repair)
+    again = [(signal, mended.request) for (signal, _), mended in zip(recorded, once, strict=True)]
+
+    assert [each.reason for each in outcomes(once)] == [Reason.USAGE_CONFLICT]
+    assert [each.request for each in in_world(again, repair)] == [each.request for each in once]
 
 
 def test_a_world_without_requests_has_nothing_to_say():

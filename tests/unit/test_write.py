@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from enricher import write
-from enricher.evidence.index import KnownRun
 from enricher.evidence.payload import Usage
 from enricher.outcome import Considered, Reason, Rung
 from enricher.resolve import Resolution
@@ -19,9 +18,12 @@ from tests.support.build import (
     MODEL,
     OPENAI_SCOPE,
     OPENLLMETRY_VERSIONS,
+    a_run_payload,
     a_span,
+    an_http_span,
     assistant_id,
     attributes,
+    candidates_and_index,
     described,
     openllmetry_span,
     run_id,
@@ -59,14 +61,14 @@ SYSTEM = {"gen_ai.system": "openai", "gen_ai.provider.name": "openai"}
 MODELS = {"gen_ai.request.model": MODEL, "gen_ai.response.model": MODEL}
 
 
-def a_run(usage=DONE, **changed):
-    return KnownRun(run_id(), thread_id(), assistant_id(), [MODEL], [usage] if usage else [], **changed)
+def a_run(payload=None, url=None):
+    """Return what is known of a run of which one payload was recorded."""
+    _, index = candidates_and_index([an_http_span(payload or a_run_payload("expired", None), url=url)])
+    return index.runs[run_id()]
 
 
-def resolved(usage=DONE, rung=Rung.RUN_ID, **changed):
-    return Resolution(
-        Reason.ENRICHED, rung, a_run(usage, **changed), usage, PLACE, (Considered(run_id(), PLACE, "decided"),)
-    )
+def resolved(usage=DONE, rung=Rung.RUN_ID, url=None):
+    return Resolution(Reason.ENRICHED, rung, a_run(url=url), usage, PLACE, (Considered(run_id(), PLACE, "decided"),))
 
 
 ABSENT = Resolution(Reason.PAYLOAD_ABSENT)
@@ -180,14 +182,15 @@ def test_a_bare_usage_object_gives_counts_and_no_ids_or_models():
 
 
 def test_a_run_without_usage_gives_its_ids_and_models():
-    change = planned(run_span(), Resolution(Reason.RUN_IN_PROGRESS, Rung.RUN_ID, a_run(None)))
+    change = planned(run_span(), Resolution(Reason.RUN_IN_PROGRESS, Rung.RUN_ID, a_run()))
 
     assert dict(change.inserted) == {**SYSTEM, **MODELS, **IDS}
     assert change.reason is Reason.RUN_IN_PROGRESS
 
 
 def test_what_a_run_does_not_say_is_not_inserted():
-    found = inserted(run_span(), Resolution(Reason.USAGE_ABSENT, Rung.RUN_ID, KnownRun(run_id())))
+    run = a_run(a_run_payload("expired", None, thread_id=..., assistant_id=..., model=...))
+    found = inserted(run_span(), Resolution(Reason.USAGE_ABSENT, Rung.RUN_ID, run))
 
     assert found == {**SYSTEM, "gen_ai.response.id": run_id()}
 
@@ -297,7 +300,7 @@ AZURE = {"gen_ai.system": "az.ai.openai", "gen_ai.provider.name": "azure.ai.open
     ("pairs", "resolution", "azure"),
     [
         ((("server.address", "x.openai.azure.com"),), ABSENT, False),
-        ((), resolved(azure=True), False),
+        ((), resolved(url="https://tutors.openai.azure.com/openai/threads"), False),
         ((), ABSENT, True),
     ],
 )
