@@ -17,6 +17,8 @@ from enricher.semconv import (
     KEYS,
     MESSAGE_ID,
     RUN_ID,
+    SAFE_ID,
+    SPOKEN,
     THREAD_ID,
     Convention,
     Fact,
@@ -42,13 +44,8 @@ ADDRESS_KEYS: Final = frozenset(
     {"server.address", "net.peer.name", "http.host", "url.full", "gen_ai.openai.api_base", "llm.openai.api_base"}
 )
 
-NUMBERED: Final = frozenset({".id", "ent"})
-"""How keys of numbered message ids and contents end."""
-
-SPOKEN: Final = frozenset({"ent", "ole"})
-"""How keys end under which people and models speak (`.content`, `.role`): an id there is a word of theirs."""
-
-ID_STARTS: Final = frozenset({"run_", "thre"})
+ID_KEYS: Final = frozenset({"gen_ai.response.id", "gen_ai.thread.run.id", "gen_ai.conversation.id", "gen_ai.thread.id"})
+"""Keys that promise an id, so that anything that begins like one is believed."""
 
 
 @dataclass(slots=True)
@@ -64,8 +61,8 @@ class Candidate:
     rule: Rule
     start: int
     end: int
-    present: set[str]
-    """Keys of facts that stand on the span, whatever their value."""
+    standing: Mapping[str, str | int | None]
+    """Keys of facts that stand on the span, with their values; None is a value of a kind that is not believed."""
     own: Mapping[Fact, str | int]
     """Facts that the span states itself, in either vocabulary, without contradiction."""
     missing: tuple[tuple[Fact, str], ...]
@@ -98,21 +95,20 @@ def candidate(  # noqa: PLR0913 - a span does not know what stands above it
 ) -> Candidate:
     """Describe a span that `rule` matched. `attributes` are the span's, read; `scope` is its name and version."""
     said: dict[Fact, set[str | int]] = {}
+    standing: dict[str, str | int | None] = {}
     run_ids: set[str] = set()
     thread_ids: set[str] = set()
     azure = False
-    values: dict[str, AnyValue] = {}
     for key, value, text in attributes:
-        if key in values:
-            continue
-        values[key] = value
-        if key in FACT_OF_KEY:
-            _note(said, FACT_OF_KEY[key], otlp.scalar(value))
-        if text and key[-3:] not in SPOKEN:
-            if text[:4] in ID_STARTS:
-                (run_ids if RUN_ID.match(text) else thread_ids if THREAD_ID.match(text) else set()).add(text)
-            elif key in ADDRESS_KEYS:
-                azure = azure or served_by_azure(text)
+        if key in FACT_OF_KEY and key not in standing:
+            standing[key] = _note(said, FACT_OF_KEY[key], otlp.scalar(value))
+        if text.startswith(("run_", "thread_")) and _is_id(key, text):
+            (run_ids if text.startswith("run_") else thread_ids).add(text)
+        if key in ADDRESS_KEYS:
+            azure = azure or served_by_azure(text)
+    if len(span.attributes) > len(attributes):
+        # Not read, but not to be inserted again either.
+        standing |= {each.key: None for each in span.attributes if each.key in FACT_OF_KEY and each.key not in standing}
     own = {fact: next(iter(each)) for fact, each in said.items() if len(each) == 1}
     defects = _defects(span.name, scope, own)
     if len(own) < len(said) and not COUNTS.isdisjoint(said.keys() - own.keys()):
@@ -127,9 +123,9 @@ def candidate(  # noqa: PLR0913 - a span does not know what stands above it
         rule=rule,
         start=span.start_time_unix_nano,
         end=span.end_time_unix_nano,
-        present=values.keys() & FACT_OF_KEY.keys(),
+        standing=standing,
         own=own,
-        missing=tuple([each for each in _wanted(conventions) if each[1] not in values]),
+        missing=tuple([each for each in _wanted(conventions) if each[1] not in standing]),
         run_ids=run_ids,
         thread_ids=thread_ids,
         azure=azure,
@@ -137,10 +133,19 @@ def candidate(  # noqa: PLR0913 - a span does not know what stands above it
     )
 
 
-def _note(said: dict[Fact, set[str | int]], facts: tuple[Fact, ...], scalar: str | int | None) -> None:
+def _note(said: dict[Fact, set[str | int]], facts: tuple[Fact, ...], scalar: str | int | None) -> str | int | None:
+    """Note what a value says of its facts, and return it if it is of a kind that can say anything of them."""
+    if scalar is None or isinstance(scalar, int) != (facts[0] in COUNTS) or (isinstance(scalar, int) and scalar < 0):
+        return None
     for fact in facts:
-        if scalar is not None and isinstance(scalar, int) == (fact in COUNTS):
-            said.setdefault(fact, set()).add(scalar)
+        said.setdefault(fact, set()).add(scalar)
+    return scalar
+
+
+def _is_id(key: str, text: str) -> bool:
+    if key in ID_KEYS:
+        return SAFE_ID.match(text) is not None
+    return (RUN_ID.match(text) or THREAD_ID.match(text)) is not None and not SPOKEN.match(key)
 
 
 @lru_cache(maxsize=8)
@@ -153,7 +158,7 @@ def _wanted(conventions: Conventions) -> tuple[tuple[Fact, str], ...]:
 def tie(described: Candidate, attributes: Attributes) -> None:
     """Add to a candidate by what it can be tied to runs recorded elsewhere: its message ids and answers."""
     values = {key: value for key, value, _ in reversed(attributes)}
-    numbered = [key for key in values if key[-3:] in NUMBERED]
+    numbered = [key for key in values if key.endswith((".id", ".content"))]
     described.message_ids = _message_ids(values, numbered)
     described.answers = _answers(values, numbered)
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from enricher import capture
 from enricher.config import Config, load
 from enricher.errors import BadRequestError, CaptureError
-from enricher.pipeline import Failure, Processed, Settings
+from enricher.pipeline import Processed  # noqa: TC001 - dataclass fields
+from enricher.scan import Failure, Settings
 from enricher.world import World
 
 if TYPE_CHECKING:

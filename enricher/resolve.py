@@ -60,21 +60,68 @@ def resolve(
     free for another. `settled` tells of a candidate whether the uniqueness that a rung found may be believed now.
     """
     found = [_by_identity(each, index) for each in candidates]
+    _give_twins_their_run(candidates, found)
     identified = [each is not None for each in found]
-    for i, candidate in enumerate(candidates):
-        found[i] = found[i] or _by_thread(candidate, index) or _by_text(candidate, index)
-    taken = {each.run.run_id for each in found if each is not None and each.run is not None}
-    undecided = [candidate for candidate, each in zip(candidates, found, strict=True) if each is None]
-    for i, candidate in enumerate(candidates):
-        found[i] = found[i] or _by_trace(candidate, index, taken, undecided)
-    undecided = [candidate for candidate, each in zip(candidates, found, strict=True) if each is None]
+    for rung in (_by_thread, _by_text, _by_trace, _by_service):
+        takers = [c for c, each in zip(candidates, found, strict=True) if not _is_settled_elsewhere(c, each)]
+        taken = {each.run.run_id for each in found if each is not None and each.run is not None}
+        found = [each or rung(c, index, taken, takers) for c, each in zip(candidates, found, strict=True)]
+        _leave_rivals_alone(candidates, found, identified, index)
+        _give_twins_their_run(candidates, found)
     resolved = []
     for candidate, each, by_identity in zip(candidates, found, identified, strict=True):
-        resolution = each or _by_service(candidate, index, undecided) or _nothing(candidate, index)
+        resolution = each or _nothing(candidate, index)
         if resolution.rung is not None and not by_identity and not settled(candidate, resolution.rung):
             resolution = Resolution(Reason.NOT_SETTLED, considered=resolution.considered)
         resolved.append(resolution)
-    return _by_same_start(candidates, resolved)
+    return resolved
+
+
+def _is_settled_elsewhere(candidate: Candidate, found: Resolution | None) -> bool:
+    """Tell whether the candidate is known not to want a run that is still free: it has one, or names one."""
+    return found is not None and (found.decided or bool(candidate.run_ids))
+
+
+def _leave_rivals_alone(
+    candidates: Sequence[Candidate], found: list[Resolution | None], identified: Sequence[bool], index: Index
+) -> None:
+    """
+    Make a run ambiguous that two spans would get and that identity ties to at most one of them.
+
+    Where the run of one of them was not recorded, the other's would be written on both.
+    """
+    starts: dict[str, set[tuple[object, ...]]] = {}
+    for candidate, each in zip(candidates, found, strict=True):
+        if each is not None and each.run is not None:
+            starts.setdefault(each.run.run_id, set()).add(_start_key(candidate))
+    for i, each in enumerate(found):
+        if each is not None and each.run is not None and not identified[i] and len(starts[each.run.run_id]) > 1:
+            found[i] = _ambiguous({each.run.run_id}, index)
+
+
+def _give_twins_their_run(candidates: Sequence[Candidate], found: list[Resolution | None]) -> None:
+    """
+    Give an undecided candidate the run of its twin.
+
+    OpenLLMetry notes the start once a run and writes a span for each listing of its messages, so spans of one scope
+    that begin in the same nanosecond are the same run's. Starts on a multiple of 100 ns may come from a coarser
+    clock, on which two runs can share one.
+    """
+    decided: dict[tuple[object, ...], dict[str, Resolution]] = {}
+    for candidate, each in zip(candidates, found, strict=True):
+        if each is not None and each.run is not None and candidate.start % 100:
+            decided.setdefault(_start_key(candidate), {})[each.run.run_id] = each
+    for i, candidate in enumerate(candidates):
+        twins = decided.get(_start_key(candidate), {})
+        if len(twins) != 1 or _is_settled_elsewhere(candidate, found[i]):
+            continue
+        (twin,) = twins.values()
+        if twin.run is not None and not _has_other_counts(candidate, twin.run):
+            found[i] = twin._replace(rung=Rung.SAME_START)
+
+
+def _start_key(candidate: Candidate) -> tuple[object, ...]:
+    return candidate.service, candidate.scope, candidate.rule.name, candidate.start
 
 
 # ---- identity ----------------------------------------------------------------------------------------------------
@@ -102,7 +149,9 @@ def _by_identity(candidate: Candidate, index: Index) -> Resolution | None:
 def _bare_on_span(candidate: Candidate, index: Index) -> Bare | None:
     """Return the usage object that stands alone on the span itself, if there is only one."""
     found = [b for b in index.bare_of_trace.get(candidate.trace_id, ()) if b.place.span_id == candidate.span_id]
-    return found[0] if len({bare.usage for bare in found}) == 1 and candidate.span_id else None
+    if len({bare.usage for bare in found}) != 1 or not candidate.span_id:
+        return None
+    return min(found, key=lambda bare: bare.place)
 
 
 def _runs_of_messages(message_ids: Sequence[str], index: Index) -> set[str]:
@@ -128,27 +177,33 @@ def _runs_of_messages(message_ids: Sequence[str], index: Index) -> set[str]:
 # ---- uniqueness --------------------------------------------------------------------------------------------------
 
 
-def _by_thread(candidate: Candidate, index: Index) -> Resolution | None:
+def _by_thread(candidate: Candidate, index: Index, *_: object) -> Resolution | None:
     if len(candidate.thread_ids) != 1:
         return None
     runs = _possible(candidate, index, index.of_thread.get(next(iter(candidate.thread_ids)), set()))
     return _decide_checked(Rung.THREAD_ID, candidate, index, runs) if runs else None
 
 
-def _by_text(candidate: Candidate, index: Index) -> Resolution | None:
+def _by_text(candidate: Candidate, index: Index, *_: object) -> Resolution | None:
     """Compare the span's answers with the messages of the trace's runs."""
     if not candidate.answers or not candidate.trace_id:
         return None
     runs = _possible(candidate, index, index.named_in_trace.get(candidate.trace_id, set()))
+    return _by_answers(Rung.TEXT, candidate, index, runs, index.of_trace.get(candidate.trace_id, set()))
+
+
+def _by_answers(rung: Rung, candidate: Candidate, index: Index, runs: set[str], handled: set[str]) -> Resolution | None:
+    """Take the run that wrote the span's answers, if all that could have written them are known."""
     matching = {run_id for run_id in runs if not index.runs[run_id].texts.keys().isdisjoint(candidate.answers)}
     if not matching:
         return None
-    handled = index.of_trace.get(candidate.trace_id, set())
-    # A run of the trace whose answer nobody recorded may have said the same.
+    # A run whose answer nobody recorded may have said the same.
     silent = {run_id for run_id in runs & handled if not index.runs[run_id].texts}
-    if silent:
+    # An answer that is no known run's may be the newest, and the span that of a run that nobody recorded.
+    known = set().union(*(index.runs[run_id].texts for run_id in runs))
+    if silent or not known.issuperset(candidate.answers):
         return _ambiguous(matching | silent, index)
-    return _decide_checked(Rung.TEXT, candidate, index, _newest(matching, candidate, index))
+    return _decide_checked(rung, candidate, index, _newest(matching, candidate, index))
 
 
 def _newest(runs: set[str], candidate: Candidate, index: Index) -> set[str]:
@@ -170,95 +225,64 @@ def _newest(runs: set[str], candidate: Candidate, index: Index) -> set[str]:
     return last if len(threads) == 1 and None not in threads and set(candidate.answers) <= said else runs
 
 
-def _by_trace(candidate: Candidate, index: Index, taken: set[str], undecided: Sequence[Candidate]) -> Resolution | None:
+def _by_trace(candidate: Candidate, index: Index, taken: set[str], takers: Sequence[Candidate]) -> Resolution | None:
     """Take the only run with usage in the trace, or the only usage object, if the candidate is the only taker."""
     if not candidate.trace_id:
         return None
-    takers = {_start_key(each) for each in undecided if each.trace_id == candidate.trace_id}
+    others = {_start_key(each) for each in takers if each.trace_id == candidate.trace_id} - {_start_key(candidate)}
     handled = index.of_trace.get(candidate.trace_id, set())
     runs = _possible(candidate, index, handled) - taken
-    if runs:
-        if not any(index.runs[run_id].finals for run_id in runs):
-            return _missing_usage(index, runs)._replace(rung=None, run=None)
-        if len(takers) > 1:
-            return _ambiguous(runs, index)
-        return _decide_checked(Rung.TRACE, candidate, index, runs)
-    own = {each.span_id for each in undecided}
-    return _by_bare_usage(candidate, index, takers, own) if not handled else None
+    if not handled:
+        own = {each.span_id for each in takers}
+        return _by_bare_usage(candidate, index, alone=not others, own=own)
+    if not runs:
+        return None
+    if not any(index.runs[run_id].finals for run_id in runs):
+        return _missing_usage(index, runs)
+    return _ambiguous(runs, index) if others else _decide_checked(Rung.TRACE, candidate, index, runs)
 
 
-def _by_bare_usage(
-    candidate: Candidate, index: Index, takers: set[tuple[object, ...]], own: set[bytes]
-) -> Resolution | None:
+def _by_bare_usage(candidate: Candidate, index: Index, *, alone: bool, own: set[bytes]) -> Resolution | None:
     """Take the only usage object of a trace in which nothing but `own` spans calls a model."""
     bare = index.bare_of_trace.get(candidate.trace_id, [])
     usages = {each.usage for each in bare}
     if not usages:
         return None
-    others = index.model_calls.get(candidate.trace_id, set()) - own
-    if len(usages) > 1 or len(takers) > 1 or others:
+    if len(usages) > 1 or not alone or index.model_calls.get(candidate.trace_id, set()) - own:
         return Resolution(Reason.AMBIGUOUS)
-    place = bare[0].place
-    if place.end and (place.end < candidate.start or place.start > candidate.end + LATE_NS):
-        return Resolution(Reason.CONTRADICTED)
+    fitting = [
+        each.place
+        for each in bare
+        if not each.place.end or (each.place.end >= candidate.start and each.place.start <= candidate.end + LATE_NS)
+    ]
     usage = usages.pop()
-    if candidate.own_pair and candidate.own_pair != (usage.prompt, usage.completion):
+    if not fitting or (candidate.own_pair and candidate.own_pair != (usage.prompt, usage.completion)):
         return Resolution(Reason.CONTRADICTED)
-    return Resolution(Reason.ENRICHED, Rung.BARE_USAGE, usage=usage, place=place.where)
+    return Resolution(Reason.ENRICHED, Rung.BARE_USAGE, usage=usage, place=min(fitting).where)
 
 
-def _by_service(candidate: Candidate, index: Index, undecided: Sequence[Candidate]) -> Resolution | None:
+def _by_service(candidate: Candidate, index: Index, _: object, takers: Sequence[Candidate]) -> Resolution | None:
     """Where every HTTP span is a trace of its own: compare answers across the service, at the same time."""
     if not candidate.answers or not candidate.service:
         return None
+    handled = index.of_service.get(candidate.service, set())
     runs = {
         run_id
-        for run_id in _possible(candidate, index, index.of_service.get(candidate.service, set()))
-        if index.runs[run_id].first <= candidate.end + LATE_NS and not _finished_before(candidate, index.runs[run_id])
+        for run_id in _possible(candidate, index, handled)
+        if index.runs[run_id].first <= candidate.end + LATE_NS and not _answered_before(candidate, index.runs[run_id])
     }
-    matching = {run_id for run_id in runs if not index.runs[run_id].texts.keys().isdisjoint(candidate.answers)}
-    if not matching:
-        return None
-    silent = {run_id for run_id in runs if not index.runs[run_id].texts}
+    found = _by_answers(Rung.SERVICE, candidate, index, runs, handled)
     rivals = {
         _start_key(each)
-        for each in undecided
+        for each in takers
         if each.service == candidate.service
         and not set(each.answers).isdisjoint(candidate.answers)
         and each.start <= candidate.end + LATE_NS
         and candidate.start <= each.end + LATE_NS
     }
-    if silent or len(rivals) > 1:
-        return _ambiguous(matching | silent, index)
-    return _decide_checked(Rung.SERVICE, candidate, index, matching)
-
-
-def _by_same_start(candidates: Sequence[Candidate], resolved: list[Resolution]) -> list[Resolution]:
-    """
-    Give a candidate the run of its twin.
-
-    OpenLLMetry notes the start once a run and writes a span for each listing of its messages, so spans of one scope
-    that begin in the same nanosecond are the same run's. Starts on a whole microsecond come from a coarser clock,
-    on which two runs may share one.
-    """
-    decided: dict[tuple[object, ...], set[int]] = {}
-    for i, each in enumerate(resolved):
-        if each.run is not None:
-            decided.setdefault(_start_key(candidates[i]), set()).add(i)
-    out = list(resolved)
-    for i, (candidate, each) in enumerate(zip(candidates, resolved, strict=True)):
-        twins = decided.get(_start_key(candidate), set())
-        runs = {r.run.run_id: r for j in twins if (r := resolved[j]).run is not None}
-        if each.decided or candidate.start % 1000 == 0 or len(runs) != 1:
-            continue
-        (twin,) = runs.values()
-        if twin.run is not None and not _has_other_counts(candidate, twin.run):
-            out[i] = twin._replace(rung=Rung.SAME_START)
-    return out
-
-
-def _start_key(candidate: Candidate) -> tuple[object, ...]:
-    return candidate.service, candidate.scope, candidate.rule.name, candidate.start
+    if found is not None and found.run is not None and rivals - {_start_key(candidate)}:
+        return _ambiguous({found.run.run_id}, index)
+    return found
 
 
 # ---- what speaks against a run -----------------------------------------------------------------------------------
@@ -277,16 +301,16 @@ def _has_other_counts(candidate: Candidate, run: KnownRun) -> bool:
     return pair != counts and not (SWAPPED_USAGE in candidate.defects and pair == counts[::-1])
 
 
-def _finished_before(candidate: Candidate, run: KnownRun) -> bool:
-    return 0 < run.finished < candidate.start
+def _answered_before(candidate: Candidate, run: KnownRun) -> bool:
+    return 0 < run.answered < candidate.start
 
 
 def _against(candidate: Candidate, run: KnownRun) -> str:
     """Return in words why the run cannot be the candidate's; an empty text if it can."""
     if _has_other_counts(candidate, run):
         return "has other token counts than the span"
-    if _finished_before(candidate, run):
-        return "finished before the span began"
+    if _answered_before(candidate, run):
+        return "had answered before the span began"
     if candidate.answers and run.texts and run.texts.keys().isdisjoint(candidate.answers):
         return "wrote other answers than the span shows"
     if run.first and candidate.end and run.first > candidate.end + LATE_NS:

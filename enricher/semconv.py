@@ -95,13 +95,24 @@ REASON: Final = "enricher.reason"
 EVIDENCE_PLACE: Final = "enricher.evidence.place"
 REPLACED: Final = "enricher.replaced"
 
-RUN_ID: Final = re.compile(r"run_[A-Za-z0-9_-]{1,124}\Z")
-THREAD_ID: Final = re.compile(r"thread_[A-Za-z0-9_-]{1,121}\Z")
-ASSISTANT_ID: Final = re.compile(r"asst_[A-Za-z0-9_-]{1,123}\Z")
+RUN_ID: Final = re.compile(r"run_(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{16,124}\Z")
+THREAD_ID: Final = re.compile(r"thread_(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{16,121}\Z")
+"""Ids under keys that do not promise one. The API's have 24 letters and digits; `run_assistant` is a function."""
+
 MESSAGE_ID: Final = re.compile(r"msg_[A-Za-z0-9_-]{1,124}\Z")
 
 SAFE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 """The only ids that are believed at all: they become dictionary keys, log fields and attribute values."""
+
+SPOKEN: Final = re.compile(
+    r"(?:gen_ai|llm)\.(?:prompts?|completions?|input|output|input_messages|output_messages|prompt_template|content)\."
+    r"|gen_ai\.(?:input|output)\.messages\Z|gen_ai\.system_instructions\Z|gen_ai\.event\.content\Z"
+    r"|gen_ai\.(?:prompt|completion)\Z|gen_ai\.tool\.|(?:input\.value|llm\.invocation_parameters)\Z"
+    r"|traceloop\.entity\.input\Z|gen_ai\.task\.input\Z|langfuse\.observation\.input\Z|mlflow\.spanInputs\Z"
+    r"|http\.request\.body|request_data\Z|db\.(?:statement|query\.text)\Z|exception\."
+    r"|(?:prompt|completion|content|question)\Z",
+)
+"""Keys that hold words, requests or statements: what stands there was not answered by the API (decision 0001)."""
 
 RUN_URL: Final = re.compile(
     r"/threads/(thread_[A-Za-z0-9_-]{1,121})(?:/runs(?:/(run_[A-Za-z0-9_-]{1,124}))?)?(?=[/?#]|\Z)",

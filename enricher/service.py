@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from enricher import pipeline
+from enricher import pipeline, scan
 from enricher.deliver.file_exporter import FileExporter
 from enricher.deliver.grpc_exporter import GrpcExporter
 from enricher.errors import EnricherError
@@ -49,7 +49,7 @@ class Service:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._settings = pipeline.Settings.from_config(config)
+        self._settings = scan.Settings.from_config(config)
         self._exporter = exporter_of(config)
         grpc = config.receivers.otlp.protocols.grpc
         self.receiver = GrpcReceiver(
@@ -86,7 +86,7 @@ class Service:
         self._note(processed.outcomes, processed.failures)
         return await self._exporter.export(signal, processed.request)
 
-    def _note(self, outcomes: Sequence[Outcome], failures: Sequence[pipeline.Failure]) -> None:
+    def _note(self, outcomes: Sequence[Outcome], failures: Sequence[scan.Failure]) -> None:
         for failure in failures:
             # Once a kind: the traceback's last frame tells kinds apart, whatever the message holds.
             kind = failure.trace.rpartition("\n  File ")[2]

@@ -7,18 +7,21 @@ is mended. Memory holds facts and candidates, never the requests themselves.
 
 from __future__ import annotations
 
+import traceback
 from collections import deque
 from typing import TYPE_CHECKING
 
 from enricher.evidence.index import Index
 from enricher.otlp import shallow
 from enricher.otlp.shallow import Signal
-from enricher.pipeline import Failure, Processed, find, learn, learn_model_calls, may_match, mend, tie_all
+from enricher.outcome import Reason
+from enricher.pipeline import Processed, mend
 from enricher.resolve import Resolution, resolve
+from enricher.scan import Failure, find, learn, learn_model_calls, may_match, tie_all
 
 if TYPE_CHECKING:
-    from enricher.pipeline import Settings
     from enricher.recognise import Candidate
+    from enricher.scan import Settings
 
 
 class World:
@@ -42,19 +45,25 @@ class World:
         learn_model_calls(parsed, self._index)
         if hits := may_match(request, self._settings):
             found = find(hits, parsed, self._settings, [])
-            tie_all(found, self.failures)
-            self._candidates += [each.candidate for each in found if each.candidate is not None]
+            self._candidates += tie_all(found, self.failures)
 
     def mend(self, signal: Signal, request: bytes) -> Processed:
         """Second pass: return the request mended by all that was learned."""
         parsed = shallow.parse(request)
         out = Processed(request, 0 if signal is Signal.METRICS else sum(1 for _ in shallow.items(parsed)))
         if self._resolutions is None:
-            self._resolutions = deque(resolve(self._candidates, self._index))
+            self._resolutions = deque(self._resolve())
         if signal is not Signal.TRACES or not (hits := may_match(request, self._settings)):
             return out
         found = find(hits, parsed, self._settings, out.failures)
-        mine = [self._resolutions.popleft() for each in found if each.candidate is not None]
+        mine = [self._resolutions.popleft() for _ in tie_all(found, [])]
         if mend(found, mine, self._index, self._settings, out):
             out.request = parsed.SerializeToString()
         return out
+
+    def _resolve(self) -> list[Resolution]:
+        try:
+            return resolve(self._candidates, self._index)
+        except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
+            self.failures.append(Failure("resolve", traceback.format_exc()))
+            return [Resolution(Reason.STEP_FAILED)] * len(self._candidates)

@@ -15,19 +15,21 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from enricher import semconv
-from enricher.outcome import IDENTITY, Reason
+from enricher.evidence.payload import MAX_COUNT
+from enricher.outcome import IDENTITY, Reason, Rung
 from enricher.recognise import SWAPPED_USAGE
-from enricher.semconv import KEYS, Convention, Fact
+from enricher.semconv import Convention, Fact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from enricher.evidence.payload import Usage
     from enricher.recognise import Candidate
     from enricher.resolve import Resolution
 
 PAIR: Final = (Fact.PROMPT, Fact.COMPLETION)
 
-STATED: Final = frozenset({Fact.REQUEST_MODEL, Fact.RESPONSE_MODEL, Fact.RUN_ID, Fact.THREAD_ID, Fact.ASSISTANT_ID})
+STATED: Final = frozenset(Fact) - {Fact.SYSTEM, Fact.PROVIDER, *PAIR, Fact.TOTAL}
 """Facts for which the span's own word stands before the evidence's."""
 
 
@@ -41,10 +43,11 @@ class Policy:
 
 
 class Change(NamedTuple):
-    """What is to be written on one span. `replaced` holds the old values of keys that `inserted` overwrites."""
+    """What is to be written on one span. `replaced` holds the values that stood where `overwritten` goes."""
 
     reason: Reason
     inserted: tuple[tuple[str, str | int], ...] = ()
+    overwritten: tuple[tuple[str, int], ...] = ()
     replaced: tuple[tuple[str, str | int], ...] = ()
 
 
@@ -54,19 +57,48 @@ def plan(candidate: Candidate, resolution: Resolution, policy: Policy, *, azure:
 
     `azure` tells that an address beside the candidate is one at which Azure serves the API.
     """
-    facts, conflict = _facts(candidate, resolution, azure=azure)
+    usage = resolution.usage
+    differing = _differing(candidate, usage) if usage is not None else []
+    repaired = bool(differing) and policy.repair and _is_identity(candidate, resolution)
+    facts = _facts(candidate, resolution, believed=not differing or repaired, azure=azure)
     inserted = tuple([(key, facts[fact]) for fact, key in candidate.missing if fact in facts])
-    replaced: tuple[tuple[str, str | int], ...] = ()
-    if conflict and policy.repair and resolution.rung in IDENTITY:
-        repaired = _repair(candidate, resolution, policy)
-        replaced = repaired.replaced
-        inserted = tuple(i for i in inserted if i[0] not in dict(repaired.inserted)) + repaired.inserted
-        conflict = False
-    return Change(_reason(candidate, resolution, inserted, conflict=conflict), inserted, replaced)
+    if differing and not repaired:
+        return Change(Reason.USAGE_CONFLICT, inserted)
+    if repaired:
+        overwritten = tuple([(key, count) for key, _, count in differing])
+        replaced = tuple([(key, old) for key, old, _ in differing])
+        return Change(resolution.reason, inserted, overwritten, replaced)
+    return Change(_reason(candidate, resolution, inserted), inserted)
 
 
-def _facts(candidate: Candidate, resolution: Resolution, *, azure: bool) -> tuple[dict[Fact, str | int], bool]:
-    """Return every fact that may be inserted, and whether the span's own counts differ from the evidence."""
+def _differing(candidate: Candidate, usage: Usage) -> list[tuple[str, int, int]]:
+    """Return the keys under which the span states another count than the evidence: key, its count, the evidence's."""
+    return [
+        (key, standing, count)
+        for key, standing in candidate.standing.items()
+        if isinstance(standing, int)
+        and (count := _count(usage, semconv.FACT_OF_KEY[key][0])) is not None
+        and standing != count
+    ]
+
+
+def _is_identity(candidate: Candidate, resolution: Resolution) -> bool:
+    if resolution.rung is Rung.RUN_ID and resolution.run is not None:
+        # Under this key a stage in front may have inserted what uniqueness gave.
+        return candidate.standing.get(semconv.KEYS[Fact.RUN_ID][Convention.CURRENT]) != resolution.run.run_id
+    return resolution.rung in IDENTITY
+
+
+def _count(usage: Usage, fact: Fact) -> int | None:
+    if fact is Fact.PROMPT:
+        return usage.prompt
+    if fact is Fact.COMPLETION:
+        return usage.completion
+    return usage.total if fact is Fact.TOTAL else None
+
+
+def _facts(candidate: Candidate, resolution: Resolution, *, believed: bool, azure: bool) -> dict[Fact, str | int]:
+    """Return every fact that may be inserted. The evidence's counts are taken only if they are `believed`."""
     own, run, usage = candidate.own, resolution.run, resolution.usage
     system, provider = _provider(candidate, azure=azure or (run is not None and run.azure))
     said: dict[Fact, str | int | None] = {Fact.SYSTEM: system, Fact.PROVIDER: provider}
@@ -75,30 +107,28 @@ def _facts(candidate: Candidate, resolution: Resolution, *, azure: bool) -> tupl
         said[Fact.RUN_ID] = run.run_id
         said[Fact.THREAD_ID] = run.thread_id
         said[Fact.ASSISTANT_ID] = run.assistant_id
-    for fact in STATED & own.keys():
-        said[fact] = own[fact]
-    conflict = usage is not None and (
-        own.get(Fact.PROMPT, usage.prompt) != usage.prompt
-        or own.get(Fact.COMPLETION, usage.completion) != usage.completion
-        or own.get(Fact.TOTAL, usage.total) != usage.total
-    )
-    if usage is None or conflict:
-        said |= _own_counts(candidate, contradicted=conflict)
+    if usage is None or not believed:
+        said |= _own_counts(candidate, usage)
     else:
         said[Fact.PROMPT], said[Fact.COMPLETION], said[Fact.TOTAL] = usage.prompt, usage.completion, usage.total
         said[Fact.CACHED], said[Fact.REASONING] = usage.cached, usage.reasoning
-    return {fact: value for fact, value in said.items() if value is not None}, conflict
+    for fact in STATED & own.keys():
+        said[fact] = own[fact]
+    return {fact: value for fact, value in said.items() if value is not None}
 
 
-def _own_counts(candidate: Candidate, *, contradicted: bool) -> dict[Fact, str | int]:
+def _own_counts(candidate: Candidate, contradicting: Usage | None) -> dict[Fact, str | int]:
     """Return what the span's own counts imply. A doubtful pair is not carried on; a swapped one keeps its sum."""
-    own = candidate.own
+    own, pair = candidate.own, candidate.own_pair
     facts: dict[Fact, str | int] = {}
-    swapped = SWAPPED_USAGE in candidate.defects
-    if not candidate.defects and not contradicted:
-        facts |= {fact: own[fact] for fact in (*PAIR, Fact.CACHED, Fact.REASONING) if fact in own}
-    if candidate.own_pair and (swapped or (not candidate.defects and not contradicted)):
-        facts[Fact.TOTAL] = sum(candidate.own_pair)
+    if not candidate.defects and contradicting is None:
+        facts |= {fact: own[fact] for fact in PAIR if fact in own}
+    total = sum(pair) if pair is not None else None
+    if total is None or total > MAX_COUNT:
+        return facts
+    swapped = SWAPPED_USAGE in candidate.defects and (contradicting is None or contradicting.total == total)
+    if swapped or (not candidate.defects and contradicting is None):
+        facts[Fact.TOTAL] = total
     return facts
 
 
@@ -114,34 +144,11 @@ def _provider(candidate: Candidate, *, azure: bool) -> tuple[str, str]:
     return candidate.rule.system, candidate.rule.provider
 
 
-def _repair(candidate: Candidate, resolution: Resolution, policy: Policy) -> Change:
-    """Overwrite the counts that identity evidence contradicts, in whichever keys they stand, and complete them."""
-    usage = resolution.usage
-    if usage is None:
-        return Change(resolution.reason)
-    inserted: list[tuple[str, str | int]] = []
-    replaced: list[tuple[str, str | int]] = []
-    for fact, count in ((Fact.PROMPT, usage.prompt), (Fact.COMPLETION, usage.completion), (Fact.TOTAL, usage.total)):
-        wanted = {KEYS[fact][convention] for convention in policy.conventions if convention in KEYS[fact]}
-        standing = {key for key in candidate.present if semconv.FACT_OF_KEY.get(key) == (fact,)}
-        for key in sorted(wanted | standing):
-            if key in standing and candidate.own.get(fact) == count:
-                continue
-            inserted.append((key, count))
-            if key in standing:
-                replaced.append((key, candidate.own.get(fact, -1)))
-    return Change(resolution.reason, tuple(inserted), tuple(replaced))
-
-
-def _reason(
-    candidate: Candidate, resolution: Resolution, inserted: tuple[tuple[str, str | int], ...], *, conflict: bool
-) -> Reason:
+def _reason(candidate: Candidate, resolution: Resolution, inserted: tuple[tuple[str, str | int], ...]) -> Reason:
     if not candidate.missing:
-        return Reason.USAGE_CONFLICT if conflict else Reason.ALREADY_PRESENT
-    if conflict:
-        return Reason.USAGE_CONFLICT
-    if resolution.reason is Reason.PAYLOAD_ABSENT and candidate.own_pair and not candidate.defects:
-        return Reason.FROM_SPAN if inserted else Reason.PAYLOAD_ABSENT
+        return Reason.ALREADY_PRESENT
+    if resolution.reason is Reason.PAYLOAD_ABSENT and candidate.own_pair and not candidate.defects and inserted:
+        return Reason.FROM_SPAN
     return resolution.reason
 
 
@@ -199,29 +206,27 @@ def _varint(number: int) -> bytes:
 
 def apply(span: bytes, change: Change, policy: Policy, place: str) -> bytes:
     """Return the span's bytes with the change written; the same bytes if there is nothing to write."""
-    if not change.inserted:
+    if not change.inserted and not change.overwritten:
         return span
+    if change.overwritten:
+        span = _overwrite(span, dict(change.overwritten))
     attributes: list[tuple[str, str | int | tuple[str, ...]]] = list(change.inserted)
+    notes: list[tuple[str, str | tuple[str, ...]]] = []
     if change.replaced:
-        replaced = {key for key, _ in change.replaced}
-        span = _overwrite(span, dict(change.inserted), replaced)
-        attributes = [each for each in attributes if each[0] not in replaced]
-        attributes.append((semconv.REPLACED, tuple(f"{key}={value}" for key, value in change.replaced)))
+        notes.append((semconv.REPLACED, tuple(f"{key}={value}" for key, value in change.replaced)))
     if policy.provenance:
-        said: list[tuple[str, str | int | tuple[str, ...]]] = [
-            (semconv.INSERTED, tuple(key for key, _ in change.inserted)),
-            (semconv.REASON, str(change.reason)),
-            *([(semconv.EVIDENCE_PLACE, place)] if place else []),
-        ]
-        # A stage in front of this one may have said its own.
-        attributes += [each for each in said if each[0].encode() not in span]
+        notes.append((semconv.INSERTED, tuple(key for key, _ in change.inserted + change.overwritten)))
+        notes.append((semconv.REASON, str(change.reason)))
+        notes += [(semconv.EVIDENCE_PLACE, place)] if place else []
+    # A stage in front of this one may have said its own.
+    attributes += [note for note in notes if note[0].encode() not in span]
     return append(span, attributes)
 
 
-def _overwrite(span: bytes, values: Mapping[str, str | int], keys: set[str]) -> bytes:
+def _overwrite(span: bytes, counts: Mapping[str, int]) -> bytes:
+    """Return the span with other counts under keys that stand on it: the one rewriting there is."""
     parsed = Span.FromString(span)
     for attribute in parsed.attributes:
-        value = values.get(attribute.key)
-        if attribute.key in keys and isinstance(value, int):
-            attribute.value.int_value = value
+        if attribute.key in counts and attribute.value.WhichOneof("value") == "int_value":
+            attribute.value.int_value = counts[attribute.key]
     return parsed.SerializeToString()

@@ -34,6 +34,7 @@ async def _through_the_stage() -> tuple[list[Span], list[Span], list[Outcome]]:
     from enricher.deliver.grpc_exporter import GrpcExporter  # noqa: PLC0415
     from enricher.otlp import json  # noqa: PLC0415
     from enricher.receive.grpc_server import GrpcReceiver  # noqa: PLC0415
+    from enricher.scan import Settings  # noqa: PLC0415
 
     text = resources.files(__package__).joinpath(RECORDING).read_bytes()
     signal, recorded = json.decode(text, None)
@@ -49,7 +50,7 @@ async def _through_the_stage() -> tuple[list[Span], list[Span], list[Outcome]]:
     await to_downstream.start()
 
     async def consume(signal: Signal, request: bytes) -> bytes:
-        processed = pipeline.process(signal, request, pipeline.Settings())
+        processed = pipeline.process(signal, request, Settings())
         outcomes.extend(processed.outcomes)
         return await to_downstream.export(signal, processed.request)
 

@@ -30,7 +30,7 @@ def explain(
     from enricher.cli.show import print_explanation  # noqa: PLC0415
     from enricher.config import load  # noqa: PLC0415
     from enricher.errors import CaptureError  # noqa: PLC0415
-    from enricher.pipeline import Settings  # noqa: PLC0415
+    from enricher.scan import Settings  # noqa: PLC0415
 
     settings = Settings.from_config(load(config, overrides or []))
     console = Console(highlight=False)

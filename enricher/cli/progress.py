@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from enricher.errors import CaptureError
-    from enricher.pipeline import Settings
     from enricher.recording import Mended
+    from enricher.scan import Settings
 
 LONG_BYTES = 8 << 20
 """From this size on it takes long enough to wonder."""

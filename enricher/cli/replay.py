@@ -54,7 +54,7 @@ def replay(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
 
     from enricher.cli.progress import reading  # noqa: PLC0415
     from enricher.config import load  # noqa: PLC0415
-    from enricher.pipeline import Settings  # noqa: PLC0415
+    from enricher.scan import Settings  # noqa: PLC0415
 
     if output is not None and endpoint is not None:
         raise typer.BadParameter("--output and --endpoint exclude each other")

@@ -8,13 +8,12 @@ are read all the same.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.evidence import payload
 from enricher.evidence.payload import Said
 from enricher.otlp import attributes as otlp
-from enricher.semconv import RUN_URL, served_by_azure
+from enricher.semconv import RUN_URL, SPOKEN, served_by_azure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,15 +26,6 @@ if TYPE_CHECKING:
 
 NEEDLES: Final = (b"prompt_tokens", b"assistant_id", b"thread.run", b"thread.message", b"/threads/thread_")
 """Bytes of which every span or record with evidence holds one."""
-
-SPOKEN: Final = re.compile(
-    r"(?:gen_ai|llm)\.(?:prompts?|completions?|input|output|input_messages|output_messages)\."
-    r"|gen_ai\.(?:input|output)\.messages\Z|gen_ai\.system_instructions\Z|gen_ai\.event\.content\Z"
-    r"|gen_ai\.(?:prompt|completion)\Z|gen_ai\.tool\.|(?:input\.value|llm\.invocation_parameters)\Z"
-    r"|traceloop\.entity\.input\Z|gen_ai\.task\.input\Z|langfuse\.observation\.input\Z|mlflow\.spanInputs\Z"
-    r"|http\.request\.body|request_data\Z|db\.(?:statement|query\.text)\Z|exception\.",
-)
-"""Keys that hold words, requests or statements: what stands there was not answered by the API."""
 
 URL_LIMIT: Final = 2048
 
@@ -113,7 +103,9 @@ def _azure(attributes: Attributes) -> bool | None:
     addresses = [
         text
         for key, _, text in attributes
-        if (key in ADDRESS_KEYS or text.startswith(("http://", "https://"))) and len(text) <= URL_LIMIT
+        if (key in ADDRESS_KEYS or text.startswith(("http://", "https://")))
+        and len(text) <= URL_LIMIT
+        and not SPOKEN.match(key)
     ]
     return any(map(served_by_azure, addresses)) if addresses else None
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from enricher.evidence.payload import TERMINAL, Usage
+from enricher.evidence.payload import TERMINAL
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from enricher.evidence.collect import Evidence, Place
-    from enricher.evidence.payload import Message, Run
+    from enricher.evidence.payload import Message, Run, Usage
+
+T = TypeVar("T", str, int)
 
 
 @dataclass(slots=True)
@@ -22,15 +26,15 @@ class KnownRun:
     """What all payloads of one run say together."""
 
     run_id: str
-    thread_id: str | None = None
-    assistant_id: str | None = None
-    models: list[str] = field(default_factory=list)
-    finals: list[Usage] = field(default_factory=list)
+    thread_ids: set[str] = field(default_factory=set)
+    assistant_ids: set[str] = field(default_factory=set)
+    models: set[str] = field(default_factory=set)
+    finals: set[Usage] = field(default_factory=set)
     """Usage of finished revisions, each different one once."""
     place: Place | None = None
     """Where a finished revision with usage stands, or else any payload of the run."""
-    finished: int = 0
-    """The earliest end of a span, event or record that shows the run finished, in ns; 0 if none does."""
+    answered: int = 0
+    """The earliest end of a span, event or record that shows an answer of the run, or its end, in ns; 0 if none."""
     first: int = 0
     """The earliest start of any evidence of the run, in ns; 0 if unknown."""
     last: int = 0
@@ -46,26 +50,43 @@ class KnownRun:
     @property
     def usage(self) -> Usage | None:
         """The run's counts; None if no finished payload holds them or if such payloads disagree."""
-        if len(self.finals) == 1:
-            return self.finals[0]
         if not self.finals or self.conflicting:
             return None
-        prompt, completion, total = self.finals[0].prompt, self.finals[0].completion, self.finals[0].total
-        return Usage(prompt, completion, total, self._detail("cached"), self._detail("reasoning"))
+        first = next(iter(self.finals))
+        return (
+            first
+            if len(self.finals) == 1
+            else first._replace(
+                cached=_only({usage.cached for usage in self.finals}),
+                reasoning=_only({usage.reasoning for usage in self.finals}),
+            )
+        )
 
     @property
     def conflicting(self) -> bool:
         """Finished payloads of the run disagree."""
         return len({(usage.prompt, usage.completion) for usage in self.finals}) > 1
 
-    def _detail(self, name: str) -> int | None:
-        said = {count for usage in self.finals if (count := getattr(usage, name)) is not None}
-        return said.pop() if len(said) == 1 else None
-
     @property
     def model(self) -> str | None:
-        """The run's model; None if payloads disagree."""
-        return self.models[0] if len(self.models) == 1 else None
+        """The run's model; None if payloads disagree. The same holds of its ids."""
+        return _only(self.models)
+
+    @property
+    def thread_id(self) -> str | None:
+        """The run's thread."""
+        return _only(self.thread_ids)
+
+    @property
+    def assistant_id(self) -> str | None:
+        """The run's assistant."""
+        return _only(self.assistant_ids)
+
+
+def _only(said: Iterable[T | None]) -> T | None:
+    """Return the one value that is said, or None if there is none or if there are two."""
+    found = {each for each in said if each is not None}
+    return found.pop() if len(found) == 1 else None
 
 
 @dataclass(slots=True)
@@ -119,7 +140,8 @@ class Index:
         for thread_id, run_id in evidence.urls:
             if run_id:
                 known = self._known(run_id, place)
-                known.thread_id = known.thread_id or thread_id
+                known.thread_ids.add(thread_id)
+                known.azure = known.azure or bool(evidence.azure)
                 self.of_thread[thread_id].add(run_id)
                 handled.add(run_id)
         for usage in said.bare:
@@ -143,8 +165,7 @@ class Index:
         known = self.runs.get(run_id)
         if known is None:
             known = self.runs[run_id] = KnownRun(run_id)
-        if place.start and (not known.first or place.start < known.first):
-            known.first = place.start
+        known.first = _earlier(known.first, place.start)
         known.last = max(known.last, place.end)
         return known
 
@@ -152,31 +173,41 @@ class Index:
         known = self._known(run.run_id, place)
         known.shown = True
         known.azure = known.azure or azure
-        known.thread_id = known.thread_id or run.thread_id
-        known.assistant_id = known.assistant_id or run.assistant_id
-        if run.model and run.model not in known.models:
-            known.models.append(run.model)
         if run.thread_id:
+            known.thread_ids.add(run.thread_id)
             self.of_thread[run.thread_id].add(run.run_id)
-        ended = run.status in TERMINAL or run.usage is not None
-        known.ended = known.ended or ended
-        if ended and place.end and (not known.finished or place.end < known.finished):
-            known.finished = place.end
-        if known.place is None or (run.usage is not None and not known.finals):
+        if run.assistant_id:
+            known.assistant_ids.add(run.assistant_id)
+        if run.model:
+            known.models.add(run.model)
+        if run.status in TERMINAL or run.usage is not None:
+            known.ended = True
+            known.answered = _earlier(known.answered, place.end)
+        better = run.usage is not None and not known.finals
+        if known.place is None or better or (bool(known.finals) == (run.usage is not None) and place < known.place):
             known.place = place
-        if run.usage is not None and run.usage not in known.finals:
-            known.finals.append(run.usage)
+        if run.usage is not None:
+            known.finals.add(run.usage)
 
     def _add_message(self, message: Message, place: Place) -> None:
         known = self.messages.setdefault(message.message_id, KnownMessage())
         known.from_assistant = known.from_assistant and message.from_assistant
-        if message.created_at is not None:
-            known.created_at = message.created_at
+        known.created_at = _later(known.created_at, message.created_at)
         if message.run_id:
             known.run_ids.add(message.run_id)
             run = self._known(message.run_id, place)
+            run.answered = _earlier(run.answered, place.end)
             for text in message.texts:
-                run.texts[text] = message.created_at
-            run.thread_id = run.thread_id or message.thread_id
+                run.texts[text] = _later(run.texts.get(text), message.created_at)
             if message.thread_id:
+                run.thread_ids.add(message.thread_id)
                 self.of_thread[message.thread_id].add(message.run_id)
+
+
+def _earlier(one: int, other: int) -> int:
+    """Return the earlier of two times; 0 is unknown."""
+    return min(one, other) if one and other else one or other
+
+
+def _later(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else max(one, other)

@@ -11,6 +11,7 @@ otherwise write token counts.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -25,8 +26,13 @@ MAX_TEXT: Final = 16 << 20
 MAX_NODES: Final = 200_000
 """Values visited in one payload."""
 
+MAX_COUNT: Final = (1 << 63) - 1
+"""The largest integer that an attribute holds."""
+
 MAX_NESTED: Final = 3
 """How often JSON text may stand inside JSON text."""
+
+LINE_END: Final = re.compile(r"\r\n|\r|\n")
 
 TERMINAL: Final = frozenset({"completed", "failed", "cancelled", "expired", "incomplete"})
 
@@ -128,7 +134,8 @@ def _json(text: str) -> Any:
 def _read_events(text: str, said: Said) -> None:
     """Read a transcript of server-sent events: the `data:` lines up to a blank line are one value."""
     data: list[str] = []
-    for line in [*text.splitlines(), ""]:
+    # Not splitlines(): JSON may hold the separators that only Unicode takes for line ends.
+    for line in [*LINE_END.split(text), ""]:
         if line.startswith("data:"):
             data.append(line[5:].removeprefix(" "))
         elif not line and data:
@@ -149,10 +156,10 @@ def _walk(root: Any, said: Said, nested: int, *, alone: bool) -> None:
 
     `alone` tells whether nothing stands around the value: only then can a usage object in it be bare.
     """
-    stack: list[tuple[Any, bool]] = [(root, alone)]
+    stack: list[tuple[Any, bool, bool]] = [(root, alone, False)]
     nodes = 0
     while stack:
-        value, stands_alone = stack.pop()
+        value, stands_alone, listed = stack.pop()
         nodes += 1
         if nodes > MAX_NODES:
             said.unreadable = True
@@ -160,12 +167,26 @@ def _walk(root: Any, said: Said, nested: int, *, alone: bool) -> None:
         if isinstance(value, dict):
             _visit_object(value, said, stack, alone=stands_alone)
         elif isinstance(value, list):
-            stack.extend((each, False) for each in reversed(value) if isinstance(each, dict | list | str))
+            stack.extend((each, False, True) for each in reversed(value) if isinstance(each, dict | list | str))
+        elif isinstance(value, str) and listed:
+            _read_listed_text(value, said, nested)
         elif isinstance(value, str):
             _read_text(value, said, nested + 1, alone=stands_alone)
 
 
-def _visit_object(value: dict[str, Any], said: Said, stack: list[tuple[Any, bool]], *, alone: bool) -> None:
+def _read_listed_text(text: str, said: Said, nested: int) -> None:
+    """
+    Read a text that stands in a list: LangChain lists messages so, and functions the answers that they return.
+
+    An answer is a model's words. Were a run believed there, whoever talks to the model could write token counts.
+    """
+    found = Said()
+    _read_text(text, found, nested + 1, alone=False)
+    said.messages += found.messages
+    said.mentioned |= found.mentioned
+
+
+def _visit_object(value: dict[str, Any], said: Said, stack: list[tuple[Any, bool, bool]], *, alone: bool) -> None:
     kind = value.get("object")
     if kind == "thread.run" or (kind is None and _is_run(value)):
         run = _run(value)
@@ -188,7 +209,7 @@ def _visit_object(value: dict[str, Any], said: Said, stack: list[tuple[Any, bool
                 said.bare.append(usage)
             return
         stack.extend(
-            (each, False)
+            (each, False, False)
             for key, each in reversed(value.items())
             if key not in CONVERSATION and isinstance(each, dict | list | str)
         )
@@ -263,7 +284,7 @@ def _usage(value: Any) -> Usage | None:
     if not isinstance(value, dict):
         return None
     prompt, completion = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens"))
-    if prompt is None or completion is None:
+    if prompt is None or completion is None or prompt + completion > MAX_COUNT:
         return None
     if value.get("total_tokens") is not None and _count(value["total_tokens"]) != prompt + completion:
         return None
@@ -292,7 +313,7 @@ def _count(value: Any) -> int | None:
     """Return a non-negative whole number. Log pipelines turn integers into doubles on their way."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT:
         return value
     return None
 

@@ -21,7 +21,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from enricher import pipeline
+from enricher import pipeline, scan
 from enricher.config.model import Config
 from enricher.evidence.index import Index
 from enricher.otlp import shallow
@@ -35,16 +35,16 @@ REPEATS = 7
 REPEAT_SECONDS = 0.05
 
 
-def steps(request: bytes, settings: pipeline.Settings) -> Mapping[str, Callable[[], object]]:
+def steps(request: bytes, settings: scan.Settings) -> Mapping[str, Callable[[], object]]:
     """Return what is timed, in the order of the pipeline; each runs on the same request again and again."""
     parsed = shallow.parse(request)
-    hits = pipeline.may_match(request, settings)
+    hits = scan.may_match(request, settings)
     return {
-        "pipeline.may_match (scan)": lambda: pipeline.may_match(request, settings),
+        "scan.may_match (scan)": lambda: scan.may_match(request, settings),
         "otlp.shallow.parse": lambda: shallow.parse(request),
         "  and serialise": lambda: shallow.parse(request).SerializeToString(),
-        "pipeline.find (recognise)": lambda: pipeline.find(hits, parsed, settings, []),
-        "pipeline.learn (collect)": lambda: pipeline.learn(Signal.TRACES, parsed, Index(), settings, []),
+        "scan.find (recognise)": lambda: scan.find(hits, parsed, settings, []),
+        "scan.learn (collect)": lambda: scan.learn(Signal.TRACES, parsed, Index(), settings, []),
         "pipeline.process": lambda: pipeline.process(Signal.TRACES, request, settings),
         "for comparison: full parse": lambda: ExportTraceServiceRequest.FromString(request),
     }
@@ -63,7 +63,7 @@ def kind_of(name: str, spans: int) -> Kind:
     return Kind(spans, 10, "sibling") if name == "sibling" else Kind(spans, int(name))
 
 
-def table(spans: int, settings: pipeline.Settings) -> Table:
+def table(spans: int, settings: scan.Settings) -> Table:
     """Time every step on every kind of request."""
     columns = {name: steps(requests(kind_of(name, spans), 1)[0], settings) for name in KINDS}
     out = Table(
@@ -77,7 +77,7 @@ def table(spans: int, settings: pipeline.Settings) -> Table:
     return out
 
 
-def profile(kind: Kind, settings: pipeline.Settings) -> None:
+def profile(kind: Kind, settings: scan.Settings) -> None:
     """Print the functions in which `pipeline.process` spends most, over the same spans for every size of request."""
     pool = requests(kind, max(1, 20_000 // kind.spans))
     profiler = cProfile.Profile()
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--spans", type=int, default=512, help="spans in a request")
     parser.add_argument("--profile", choices=KINDS, help="profile pipeline.process on requests of this kind instead")
     options = parser.parse_args()
-    settings = pipeline.Settings.from_config(Config())
+    settings = scan.Settings.from_config(Config())
     if options.profile:
         profile(kind_of(options.profile, options.spans), settings)
     else:

@@ -24,7 +24,8 @@ from enricher.cli.show import explanation
 from enricher.config import Config, load
 from enricher.otlp import json
 from enricher.otlp.shallow import Signal
-from enricher.pipeline import Processed, Settings, process
+from enricher.pipeline import Processed, process
+from enricher.scan import Settings
 from tests.support.build import (
     MODEL,
     QUESTION,

@@ -12,8 +12,9 @@ from enricher.errors import BadRequestError
 from enricher.evidence import payload
 from enricher.otlp import shallow
 from enricher.otlp.shallow import Signal
-from enricher.pipeline import Processed, Settings, process
+from enricher.pipeline import Processed, process
 from enricher.resolve import resolve
+from enricher.scan import Settings
 from enricher.semconv import FACT_OF_KEY, Convention
 from tests.support.build import (
     BODY,

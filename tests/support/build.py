@@ -11,7 +11,7 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -19,17 +19,20 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from enricher import pipeline
+from enricher import scan
 from enricher.evidence import collect
 from enricher.evidence.index import Index
 from enricher.otlp import attributes as otlp
 from enricher.otlp import shallow
 from enricher.otlp.shallow import Signal
-from enricher.pipeline import Processed, Settings
 from enricher.recognise import Candidate, candidate, tie
 from enricher.rules import Rule
+from enricher.scan import Settings
 from enricher.semconv import Convention
 from enricher.world import World
+
+if TYPE_CHECKING:
+    from enricher.pipeline import Processed
 
 BEGIN: Final = 1_700_000_000_123_456_789
 """The time at which every test begins, in ns: on no whole microsecond, as clocks of Linux give it."""
@@ -477,16 +480,16 @@ def evidence_of(item: Item, *extra_keys: str) -> list[collect.Evidence]:
 def candidates_and_index(items: Sequence[Item], order: Iterable[int] | None = None) -> tuple[list[Candidate], Index]:
     """Return the candidates among the items, and what all of them say, learned one by one in their order or another."""
     settings, index = Settings(), Index()
-    failures: list[pipeline.Failure] = []
+    failures: list[scan.Failure] = []
     for number in range(len(items)) if order is None else order:
         signal, request = signals([items[number]])[0]
         parsed = shallow.parse(request)
-        pipeline.learn(signal, parsed, index, settings, failures)
+        scan.learn(signal, parsed, index, settings, failures)
         if signal is Signal.TRACES:
-            pipeline.learn_model_calls(parsed, index)
+            scan.learn_model_calls(parsed, index)
     spans = a_request(each for each in items if isinstance(each.message, Span))
-    found = pipeline.find(pipeline.may_match(spans, settings), shallow.parse(spans), settings, failures)
-    pipeline.tie_all(found, failures)
+    found = scan.find(scan.may_match(spans, settings), shallow.parse(spans), settings, failures)
+    scan.tie_all(found, failures)
     assert not failures
     return [each.candidate for each in found if each.candidate is not None], index
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from enricher import pipeline
+from enricher import pipeline, scan
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason
 from tests.benchmarks.generate import ASSISTANT_SCOPE, ASSISTANT_SPAN, PAYLOAD_KEY, Kind, requests
@@ -78,7 +78,7 @@ def test_each_payload_is_a_run_with_ids_and_usage_of_its_own(kind):
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_the_stage_enriches_every_candidate(kind):
     """A benchmark of spans that are left alone would measure nothing."""
-    settings = pipeline.Settings()
+    settings = scan.Settings()
     for index, request in enumerate(requests(kind, 6)):
         processed = pipeline.process(Signal.TRACES, request, settings)
 

@@ -3,15 +3,17 @@
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from enricher import pipeline, write
+from enricher import pipeline, scan, write
 from enricher.config import Config
 from enricher.errors import BadRequestError
 from enricher.evidence import collect
+from enricher.evidence.index import Index
 from enricher.otlp import shallow
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason, Rung
-from enricher.pipeline import Settings, process
+from enricher.pipeline import process
 from enricher.rules import BUILT_IN
+from enricher.scan import Settings
 from enricher.semconv import Convention, Fact
 from tests.support.build import (
     OPENAI_SCOPE,
@@ -287,7 +289,7 @@ def test_a_span_that_gets_no_usage_gets_its_provider_all_the_same():
 # ---- many
 
 
-@pytest.mark.parametrize("many", [pipeline.MANY - 3, pipeline.MANY, pipeline.MANY + 20, 500])
+@pytest.mark.parametrize("many", [scan.MANY - 3, scan.MANY, scan.MANY + 20, 500])
 def test_candidates_are_found_among_many_spans(many):
     others = [a_span(scope=(OPENAI_SCOPE, NEW)) for _ in range(many)]
     first, second = (openllmetry_span(NEW, usage=None, more={"app.run": RUN_TEXT}) for _ in range(2))
@@ -419,8 +421,8 @@ def test_srv_08_unknown_fields_survive_on_every_level():
 # ---- bugs in a step
 
 STEPS = {
-    "describing a span": (pipeline, "candidate"),
-    "tying a span": (pipeline, "tie"),
+    "describing a span": (scan, "candidate"),
+    "tying a span": (scan, "tie"),
     "collecting evidence": (collect, "of_span"),
     "climbing the ladder": (pipeline, "resolve"),
     "looking whether a trace is whole": (pipeline, "whole_traces"),
@@ -492,7 +494,7 @@ def test_f43_evidence_that_raises_is_told_once(monkeypatch):
     monkeypatch.setattr(collect, "of_span", broken)
     processed = run(
         a_span(number=1),
-        openllmetry_span(OLD, number=2, parent=1, more={"note": "thread."}),
+        openllmetry_span(OLD, number=2, parent=1, more={"app.run": RUN_TEXT}),
         an_http_span(a_run_payload(), parent=1, start=18),
     )
 
@@ -509,9 +511,9 @@ def test_f43_a_log_record_that_raises_is_told_and_the_others_are_read(monkeypatc
         return collected(record, *args)
 
     monkeypatch.setattr(collect, "of_record", broken)
-    failures, index = [], pipeline.Index()
+    failures, index = [], Index()
     parsed = shallow.parse(a_request([a_log_record(RUN_TEXT, trace=2), a_log_record(RUN_TEXT)]))
-    pipeline.learn(Signal.LOGS, parsed, index, SETTINGS, failures)
+    scan.learn(Signal.LOGS, parsed, index, SETTINGS, failures)
 
     assert [failure.where for failure in failures] == ["collect evidence"]
     assert index.runs.keys() == {run_id()}
@@ -519,9 +521,9 @@ def test_f43_a_log_record_that_raises_is_told_and_the_others_are_read(monkeypatc
 
 def test_f38_a_log_record_that_cannot_be_decoded_is_no_evidence():
     item = a_log_record(RUN_TEXT)
-    failures, index = [], pipeline.Index()
+    failures, index = [], Index()
     parsed = shallow.parse(with_raw([item, item], {0: item.raw + b"\x1a\x02\xff\xfe"}))
-    pipeline.learn(Signal.LOGS, parsed, index, SETTINGS, failures)
+    scan.learn(Signal.LOGS, parsed, index, SETTINGS, failures)
 
     assert failures == []
     assert index.runs.keys() == {run_id()}

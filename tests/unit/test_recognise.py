@@ -180,7 +180,7 @@ def test_a_genuine_zero_is_present():
 def test_present_holds_keys_of_facts_and_no_others():
     found = described(("gen_ai.system", ""), ("llm.usage.total_tokens", 5), ("app", 1))
 
-    assert found.present == {"gen_ai.system", "llm.usage.total_tokens"}
+    assert found.standing.keys() == {"gen_ai.system", "llm.usage.total_tokens"}
 
 
 # what it says itself
@@ -211,7 +211,7 @@ def test_a_fact_is_read_under_every_key_that_states_it(key, value, fact):
 def test_a_count_that_is_no_integer_is_not_believed_and_present_all_the_same(value):
     found = described(("gen_ai.usage.prompt_tokens", value))
 
-    assert (found.own, found.present) == ({}, {"gen_ai.usage.prompt_tokens"})
+    assert (found.own, found.standing) == ({}, {"gen_ai.usage.prompt_tokens": None})
 
 
 @pytest.mark.parametrize("value", ["", 5, None, True])
@@ -270,7 +270,7 @@ def test_a22_a_key_of_a_fact_is_present_wherever_it_stands():
     filler = ((f"k{n}", n) for n in range(MAX_ATTRIBUTES))
     found = described(*filler, ("gen_ai.system", "openai"))
 
-    assert "gen_ai.system" in found.present
+    assert "gen_ai.system" in found.standing
     assert Fact.SYSTEM not in found.lacks
 
 

@@ -142,6 +142,14 @@ def test_two_usage_objects_on_the_span_decide_nothing():
     assert_undecided(found, Reason.AMBIGUOUS)
 
 
+def test_a_usage_object_of_the_span_in_two_places_is_one_whatever_the_order():
+    span = openllmetry_span(OLD, number=5, more={"app.usage": as_json(a_usage())})
+    record = a_log_record(as_json(a_usage()), span=5, seconds=19)
+
+    assert decided(climb(span, record)[0]) == (Rung.PAYLOAD, None, FIRST)
+    assert climb(span, record) == climb(record, span)
+
+
 def test_a_usage_object_on_the_span_completes_a_run_that_is_named_without_usage():
     more = {"app.usage": as_json(a_usage()), "app.run_id": run_id()}
 
@@ -305,7 +313,7 @@ def test_the_message_of_a_run_that_finished_before_the_span_is_a_contradiction()
     (found,) = climb(openllmetry_span(NEW, usage=None), listing(a_message_payload()), final(start=1, end=2))
 
     assert_undecided(found, Reason.CONTRADICTED)
-    assert verdicts(found) == {run_id(): "finished before the span began"}
+    assert verdicts(found) == {run_id(): "had answered before the span began"}
 
 
 def test_a_message_that_was_listed_before_the_span_began_is_not_its_runs():
@@ -659,7 +667,7 @@ def test_counts_of_a_stream_that_reported_little_or_was_left_early_speak_against
 @pytest.mark.parametrize(
     ("start", "end", "why"),
     [
-        (1, 9, "finished before the span began"),
+        (1, 9, "had answered before the span began"),
         (20 + LATE + 0.1, 40, "began after the span ended"),
     ],
 )

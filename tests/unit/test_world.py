@@ -8,7 +8,7 @@ from enricher.errors import BadRequestError
 from enricher.evidence import collect
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason, Rung
-from enricher.pipeline import Settings
+from enricher.scan import Settings
 from enricher.world import World
 from enricher.write import Policy
 from tests.support.build import (

@@ -87,7 +87,7 @@ def test_a_run_is_known_by_all_its_payloads_together():
 
     assert (run.usage, run.model, run.thread_id, run.assistant_id) == (DONE, MODEL, thread_id(), assistant_id())
     assert (run.shown, run.ended, run.conflicting, run.azure) == (True, True, False, False)
-    assert (run.first, run.last, run.finished) == (at(1), at(8), at(6))
+    assert (run.first, run.last, run.answered) == (at(1), at(8), at(6))
     assert (run.place.span_id, run.place.where) == (span_id(4), "attribute http.response.body of span GET")
     assert index.of_thread[thread_id()] == index.of_trace[trace_id()] == index.of_service[SERVICE] == {run_id()}
     assert index.on_span[trace_id(), span_id(3)] == index.on_span[trace_id(), span_id(4)] == {run_id()}
@@ -96,13 +96,13 @@ def test_a_run_is_known_by_all_its_payloads_together():
 def test_an_unfinished_run_has_no_usage_and_no_end():
     run = index_of(an_http_span(a_run_payload("in_progress", None), number=3)).runs[run_id()]
 
-    assert (run.usage, run.ended, run.finished, run.place.span_id) == (None, False, 0, span_id(3))
+    assert (run.usage, run.ended, run.answered, run.place.span_id) == (None, False, 0, span_id(3))
 
 
 def test_a_run_that_ended_without_usage_has_ended():
     run = index_of(an_http_span(a_run_payload("expired", None), start=1, end=2)).runs[run_id()]
 
-    assert (run.usage, run.ended, run.finished) == (None, True, at(2))
+    assert (run.usage, run.ended, run.answered) == (None, True, at(2))
 
 
 def test_duplicates_of_a_final_payload_are_one():
@@ -111,7 +111,7 @@ def test_duplicates_of_a_final_payload_are_one():
         run_id()
     ]
 
-    assert run.finals == [DONE]
+    assert run.finals == {DONE}
 
 
 @pytest.mark.parametrize("other", [(1201, 340), (1200, 339), (0, 0), (340, 1200)])
@@ -192,7 +192,7 @@ def test_times_that_are_unknown_are_not_taken_for_the_earliest():
     record.message.time_unix_nano = 0
     run = index_of(record, an_http_span(a_run_payload(), start=1, end=2)).runs[run_id()]
 
-    assert (run.first, run.last, run.finished) == (at(1), at(2), at(2))
+    assert (run.first, run.last, run.answered) == (at(1), at(2), at(2))
 
 
 # messages, bare usage, unreadable payloads

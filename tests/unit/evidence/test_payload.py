@@ -323,7 +323,7 @@ def test_a_list_says_what_its_members_say_in_their_order():
         {"result": {"data": [[a_run_payload()]]}},
         {"output": as_json(a_run_payload())},
         [a_run_payload(), {"object": "thread"}],
-        {"outputs": [as_json(a_run_payload())]},
+        {"outputs": {"run": as_json(a_run_payload())}},
     ],
 )
 def test_a_run_is_found_inside_other_objects(wrapped):
@@ -463,7 +463,7 @@ def test_a_payload_inside_a_streamed_message_is_not_evidence():
 @pytest.mark.parametrize("length", [20, 200, 400, -1])
 def test_a_payload_that_is_cut_off_is_unreadable_and_says_nothing(length):
     """An attribute length limit cuts before `usage`; half a number is worse than none."""
-    said = read(as_json({"thread_id": "x"} | a_run_payload())[:length])
+    said = read(as_json({"assistant_id": "x"} | a_run_payload())[:length])
 
     assert (said.runs, said.bare, said.unreadable) == ([], [], True)
 
@@ -480,7 +480,8 @@ def test_texts_that_are_no_payload_say_nothing(text):
 
 
 @pytest.mark.parametrize(
-    "text", ['{"run_id": NaN}', '{"run_id": 1}}', "{'run_id': 1}", '"thread.', '{"run_id": \ud800}']
+    "text",
+    ['{"assistant_id": NaN}', '{"assistant_id": 1}}', "{'assistant_id': 1}", '"thread.run', '{"assistant_id": \ud800}'],
 )
 def test_texts_that_begin_like_a_payload_and_are_not_json_are_unreadable(text):
     assert read(text).unreadable
@@ -488,7 +489,7 @@ def test_texts_that_begin_like_a_payload_and_are_not_json_are_unreadable(text):
 
 def test_a7_values_nested_too_deep_are_unreadable_and_do_not_raise():
     depth = 100_000
-    assert read('{"run_id":' * depth + "1" + "}" * depth).unreadable
+    assert read('{"assistant_id":' * depth + "1" + "}" * depth).unreadable
     assert not payload.read_value(_nested(5_000))
 
 
@@ -510,8 +511,8 @@ def test_f35_a_payload_that_is_too_long_says_nothing(monkeypatch):
 def test_a_payload_of_too_many_values_is_unreadable(monkeypatch):
     monkeypatch.setattr(payload, "MAX_NODES", 10)
 
-    assert not read([{}] * 8 + [{"run_id": 1}]).unreadable
-    assert read([{}] * 9 + [{"run_id": 1}]).unreadable
+    assert not read([{}] * 8 + [{"assistant_id": 1}]).unreadable
+    assert read([{}] * 9 + [{"assistant_id": 1}]).unreadable
 
 
 def test_a8_numbers_of_thousands_of_digits_do_not_raise():

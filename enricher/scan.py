@@ -1,0 +1,283 @@
+"""
+From a request's bytes to what the ladder needs: the candidates in it, and what its spans or records say.
+
+Nothing is decoded that need not be. A search over the whole request tells whether a candidate can be in it at all;
+then only scopes and spans that hold the needle are looked into.
+"""
+
+from __future__ import annotations
+
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from enricher import write
+from enricher.evidence import collect
+from enricher.otlp import attributes as otlp
+from enricher.otlp import shallow
+from enricher.otlp.search import contains_any, count
+from enricher.otlp.shallow import Signal
+from enricher.outcome import Outcome, Reason
+from enricher.recognise import Candidate, candidate, tie
+from enricher.rules import BUILT_IN, Recogniser, Rule
+from enricher.semconv import Convention
+
+if TYPE_CHECKING:
+    from collections.abc import MutableSequence, Sequence
+
+    from enricher.config.model import Config
+    from enricher.evidence.index import Index
+    from enricher.recognise import Attributes
+
+MODEL_CALL = (b"gen_ai.", b"llm.", b"langfuse.observation.usage_details", b"mlflow.chat.")
+"""Bytes that a span of a model call holds."""
+
+RUN_OBJECT = b"thread.run"
+"""Bytes that every payload of a run holds, its steps' too."""
+
+AZURE = (b".azure.", b".cognitive.microsoft.")
+"""Bytes of which the names of Azure's hosts hold one."""
+
+TRACE_ID_FIELD = b"\x0a\x10"
+"""Field 1 of a span: 16 bytes."""
+
+MANY = 16
+"""Items from which on a scope is searched as a whole first."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the steps need to know of the configuration."""
+
+    recogniser: Recogniser = field(default_factory=Recogniser)
+    policy: write.Policy = field(default_factory=write.Policy)
+    payload_attributes: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_config(cls, config: Config) -> Settings:
+        """Wire the user's words to the steps."""
+        enrichment = config.enrichment
+        rules = tuple(
+            Rule(
+                name=rule.name,
+                scope=rule.scope,
+                span_name=rule.span_name,
+                attributes=dict(rule.attributes),
+                system=rule.system or rule.provider or "openai",
+                provider=rule.provider or rule.system or "openai",
+            )
+            for rule in enrichment.rules
+        )
+        return cls(
+            Recogniser((*rules, *BUILT_IN)),
+            write.Policy(
+                tuple(Convention(each) for each in enrichment.conventions),
+                enrichment.provenance,
+                enrichment.on_conflict == "repair",
+            ),
+            frozenset(enrichment.payload_attributes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An exception inside a step, for the log. `where` names the span, never its contents."""
+
+    where: str
+    trace: str
+
+
+@dataclass(slots=True)
+class Found:
+    """A span that a rule matched, and where it stands in its request. `candidate` is None if it cannot be decoded."""
+
+    items: MutableSequence[bytes]
+    at: int
+    candidate: Candidate | None = None
+    span: Span | None = None
+    attributes: Attributes = field(default_factory=list)
+    outcome: Outcome | None = None
+    """Set where the span's fate is known without the ladder."""
+
+
+def may_match(request: bytes, settings: Settings) -> int:
+    """Return how often the request holds the rules' needle; 0 if none can match, -1 if there are several needles."""
+    needles = settings.recogniser.needles
+    if len(needles) == 1 and needles[0]:
+        return count(request, needles[0])
+    return -1 if contains_any(request, needles) else 0
+
+
+def find(hits: int, parsed: shallow.Request, settings: Settings, failures: list[Failure]) -> list[Found]:
+    """
+    Return the spans that a rule matches. Only spans that hold a rule's needle are decoded.
+
+    `hits` is what `may_match` returned: once all of them are accounted for, no other scope is looked into.
+    """
+    found: list[Found] = []
+    needle, left = settings.recogniser.needles[0], hits
+    for resourced, scoped, scope, rules, wanted in _scopes(parsed, settings.recogniser):
+        if left == 0:
+            break
+        for at, item in _holding(scoped, wanted):
+            left -= item.count(needle) if left > 0 else 0
+            try:
+                span = Span.FromString(item)
+                rule = next((rule for rule in rules if rule.matches_span(span)), None)
+                if rule is None:
+                    continue
+                service, attributes = _service(resourced.resource), otlp.read(span.attributes)
+                conventions = settings.policy.conventions
+                described = candidate(
+                    span, attributes, rule=rule, service=service, scope=scope, conventions=conventions
+                )
+                found.append(Found(scoped.items, at, described, span, attributes))
+            except DecodeError:
+                found.append(_given_up(scoped, at, resourced, scope, Reason.SPAN_UNREADABLE))
+            except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
+                found.append(_given_up(scoped, at, resourced, scope, Reason.STEP_FAILED))
+                failures.append(Failure("recognise", traceback.format_exc()))
+    return found
+
+
+def tie_all(found: list[Found], failures: list[Failure]) -> list[Candidate]:
+    """Add to the candidates by what they can be tied to runs recorded elsewhere; return those that could be."""
+    candidates = []
+    for each in found:
+        if each.candidate is None:
+            continue
+        try:
+            tie(each.candidate, each.attributes)
+            candidates.append(each.candidate)
+        except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
+            # Without its ties a weaker rung would decide for it.
+            described, each.candidate = each.candidate, None
+            ids = described.trace_id.hex(), described.span_id.hex(), described.span_name
+            each.outcome = Outcome(*ids, described.service, described.scope, described.rule.name, Reason.STEP_FAILED)
+            failures.append(Failure(f"recognise span {ids[1]}", traceback.format_exc()))
+    return candidates
+
+
+def _scopes(
+    parsed: shallow.Request, recogniser: Recogniser
+) -> list[tuple[shallow.Resourced, shallow.Scoped, tuple[str, str], tuple[Rule, ...], tuple[bytes, ...]]]:
+    """Return every scope with its name and version and what can match in it, those that a rule names first."""
+    out = []
+    for resourced in parsed.resourced:
+        for scoped in resourced.scoped:
+            scope = _scope(scoped.scope)
+            out.append((resourced, scoped, scope, *recogniser.of_scope(scope[0])))
+    out.sort(key=lambda each: not any(rule.scope for rule in each[3]))
+    return out
+
+
+def _given_up(
+    scoped: shallow.Scoped, at: int, resourced: shallow.Resourced, scope: tuple[str, str], reason: Reason
+) -> Found:
+    outcome = Outcome("", "", "", _service(resourced.resource), " ".join(scope).strip(), "", reason)
+    return Found(scoped.items, at, outcome=outcome)
+
+
+def _holding(scoped: shallow.Scoped, needles: tuple[bytes, ...]) -> list[tuple[int, bytes]]:
+    """Return the items, with their positions, that hold one of the needles."""
+    items = scoped.items
+    # One copy and one fast search for the whole scope cost less than a look at each of many items.
+    if len(items) > MANY and not contains_any(scoped.SerializeToString(), needles):
+        return []
+    return [(at, item) for at, item in enumerate(items) if any(needle in item for needle in needles)]
+
+
+def learn(signal: Signal, parsed: shallow.Request, index: Index, settings: Settings, failures: list[Failure]) -> None:
+    """Put what a request's spans or log records say into the index."""
+    for resourced in parsed.resourced:
+        for scoped in resourced.scoped:
+            for _, item in _holding(scoped, collect.NEEDLES):
+                service = _service(resourced.resource)
+                try:
+                    if signal is Signal.LOGS:
+                        for each in collect.of_record(LogRecord.FromString(item), service, settings.payload_attributes):
+                            index.add(each)
+                        continue
+                    span = Span.FromString(item)
+                except DecodeError:
+                    continue
+                except Exception:  # noqa: BLE001 - evidence that cannot be read is evidence that is not there
+                    failures.append(Failure("collect evidence", traceback.format_exc()))
+                    continue
+                _learn_span(span, otlp.read(span.attributes), service, index, settings, failures)
+
+
+def learn_model_calls(parsed: shallow.Request, index: Index) -> None:
+    """Note the spans that call a model: near them, a usage object that stands alone may be theirs."""
+    for resourced in parsed.resourced:
+        for scoped in resourced.scoped:
+            for _, item in _holding(scoped, MODEL_CALL):
+                with suppress(DecodeError):
+                    span = Span.FromString(item)
+                    index.add_model_call(span.trace_id, span.span_id)
+
+
+def stands_elsewhere(request: bytes, found: Sequence[Found]) -> bool:
+    """Tell whether other spans than the candidates may say something of their runs, or of who serves them."""
+    own = sum(each.items[each.at].count(RUN_OBJECT) for each in found)
+    return count(request, RUN_OBJECT) > own or contains_any(request, AZURE)
+
+
+def learn_found(found: Found, index: Index, settings: Settings, failures: list[Failure]) -> None:
+    """Put what a candidate's own span says into the index."""
+    if found.span is not None and found.candidate is not None:
+        _learn_span(found.span, found.attributes, found.candidate.service, index, settings, failures)
+
+
+def _learn_span(  # noqa: PLR0913, PLR0917 - what it learns from, and where to
+    span: Span, attributes: Attributes, service: str, index: Index, settings: Settings, failures: list[Failure]
+) -> None:
+    try:
+        for each in collect.of_span(span, attributes, service, settings.payload_attributes):
+            index.add(each)
+    except Exception:  # noqa: BLE001 - evidence that cannot be read is evidence that is not there
+        failures.append(Failure("collect evidence", traceback.format_exc()))
+
+
+def whole_traces(parsed: shallow.Request, trace_ids: set[bytes]) -> set[bytes]:
+    """Return those of the traces of which the request seems to hold all: a root, and every parent that is named."""
+    spans: dict[bytes, set[bytes]] = {trace_id: set() for trace_id in trace_ids if trace_id}
+    parents: dict[bytes, set[bytes]] = {trace_id: set() for trace_id in spans}
+    for _, _, item in shallow.items(parsed):
+        # The trace id is a span's first field wherever anybody writes them in order: no need to decode the others.
+        if item[:2] == TRACE_ID_FIELD and item[2:18] not in spans:
+            continue
+        with suppress(DecodeError):
+            span = Span.FromString(item)
+            if span.trace_id in spans:
+                spans[span.trace_id].add(span.span_id)
+                parents[span.trace_id].add(span.parent_span_id)
+    return {t for t in spans if b"" in parents[t] and parents[t] - {b""} <= spans[t]}
+
+
+@lru_cache(maxsize=1024)
+def _scope(data: bytes) -> tuple[str, str]:
+    """Return a scope's name and version; a scope that cannot be decoded has neither."""
+    try:
+        scope = InstrumentationScope.FromString(data)
+    except DecodeError:
+        return "", ""
+    return scope.name, scope.version
+
+
+@lru_cache(maxsize=1024)
+def _service(data: bytes) -> str:
+    try:
+        resource = Resource.FromString(data)
+    except DecodeError:
+        return ""
+    name = otlp.first_values(resource.attributes).get("service.name")
+    return (otlp.text(name) or "") if name is not None else ""
