@@ -56,7 +56,7 @@ class _Item:
 
     __slots__ = ("above", "raw", "span")
 
-    def __init__(self, above: tuple[bytes, bytes, bytes, bytes], raw: bytes, span: Span) -> None:
+    def __init__(self, above: tuple[bytes, ...], raw: bytes, span: Span) -> None:
         self.above, self.raw, self.span = above, raw, span
 
 
@@ -68,7 +68,8 @@ def _read(requests: Iterable[tuple[Signal, bytes]]) -> tuple[dict[Key, list[_Ite
             other["metrics requests", request] += 1
             continue
         for resourced, scoped, raw in shallow.items(shallow.parse(request)):
-            above = (resourced.resource, resourced.schema_url, scoped.scope, scoped.schema_url)
+            pieces = (resourced.resource, resourced.schema_url, scoped.scope, scoped.schema_url)
+            above = tuple(map(shallow.merged, pieces))
             if signal is Signal.LOGS:
                 other["log records", b"\0".join((*above, raw))] += 1
                 continue

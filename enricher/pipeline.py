@@ -77,7 +77,7 @@ def process(signal: Signal, request: bytes, settings: Settings) -> Processed:
             index = Index()
             candidates = tie_all(found, out.failures)
             learn(signal, parsed, index, settings, out.failures)
-            if index.bare_of_trace:
+            if any(trace.bare for trace in index.traces.values()):
                 learn_model_calls(parsed, index)
             whole = whole_traces(parsed, {each.trace_id for each in candidates})
             # What spans traces may lie in any other request: without memory that cannot be settled.
@@ -109,7 +109,7 @@ def mend(
             out.outcomes.append(_outcome(each.candidate, resolution, write.Change(Reason.STEP_FAILED)))
             continue
         try:
-            azure = resolution.run is None and each.candidate.trace_id in index.azure_traces
+            azure = resolution.run is None and index.in_trace(each.candidate.trace_id).azure
             change = write.plan(each.candidate, resolution, settings.policy, azure=azure)
             mended = write.apply(each.items[each.at], change, settings.policy, resolution.place)
         except Exception:  # noqa: BLE001 - a bug in a step must not cost a span

@@ -21,7 +21,8 @@ from enricher.recognise import SWAPPED_USAGE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from enricher.evidence.index import Bare, Index, KnownRun
+    from enricher.evidence.index import Index
+    from enricher.evidence.known import Bare, KnownRun
     from enricher.evidence.payload import Usage
     from enricher.recognise import Candidate
 
@@ -116,7 +117,7 @@ def _give_twins_their_run(candidates: Sequence[Candidate], found: list[Resolutio
         if len(twins) != 1 or _is_settled_elsewhere(candidate, found[i]):
             continue
         (twin,) = twins.values()
-        if twin.run is not None and not _has_other_counts(candidate, twin.run):
+        if not _has_other_counts(candidate, twin.usage):
             found[i] = twin._replace(rung=Rung.SAME_START)
 
 
@@ -129,12 +130,12 @@ def _start_key(candidate: Candidate) -> tuple[object, ...]:
 
 def _by_identity(candidate: Candidate, index: Index) -> Resolution | None:
     here = (candidate.trace_id, candidate.span_id)
-    shown: set[str] = index.on_span.get(here, set()) if candidate.span_id else set()
+    shown = index.on_span(*here) if candidate.span_id else set()
     if len(shown) == 1 and candidate.run_ids <= shown:
         return _decide(Rung.PAYLOAD, candidate, index, shown)
     tied = set(candidate.run_ids & shown if shown and candidate.run_ids else candidate.run_ids or shown)
     if not tied and not candidate.run_ids:
-        tied = index.named_on_span.get(here, set()) if candidate.span_id else set()
+        tied = index.named_on_span(*here) if candidate.span_id else set()
     if len(tied) == 1:
         return _decide(Rung.RUN_ID, candidate, index, tied)
     if tied or shown:
@@ -148,7 +149,7 @@ def _by_identity(candidate: Candidate, index: Index) -> Resolution | None:
 
 def _bare_on_span(candidate: Candidate, index: Index) -> Bare | None:
     """Return the usage object that stands alone on the span itself, if there is only one."""
-    found = [b for b in index.bare_of_trace.get(candidate.trace_id, ()) if b.place.span_id == candidate.span_id]
+    found = [b for b in index.in_trace(candidate.trace_id).bare if b.place.span_id == candidate.span_id]
     if len({bare.usage for bare in found}) != 1 or not candidate.span_id:
         return None
     return min(found, key=lambda bare: bare.place)
@@ -166,7 +167,7 @@ def _runs_of_messages(message_ids: Sequence[str], index: Index) -> set[str]:
     if not complete or len(complete) < len(known):
         return set()
     if len({frozenset(each.run_ids) for each in complete}) == 1:
-        return complete[0].run_ids
+        return set(complete[0].run_ids)
     times = [each.created_at for each in complete]
     if any(time is None for time in times):
         return {run_id for each in complete for run_id in each.run_ids}
@@ -180,7 +181,7 @@ def _runs_of_messages(message_ids: Sequence[str], index: Index) -> set[str]:
 def _by_thread(candidate: Candidate, index: Index, *_: object) -> Resolution | None:
     if len(candidate.thread_ids) != 1:
         return None
-    runs = _possible(candidate, index, index.of_thread.get(next(iter(candidate.thread_ids)), set()))
+    runs = _possible(candidate, index, index.of_thread(next(iter(candidate.thread_ids))))
     return _decide_checked(Rung.THREAD_ID, candidate, index, runs) if runs else None
 
 
@@ -188,8 +189,8 @@ def _by_text(candidate: Candidate, index: Index, *_: object) -> Resolution | Non
     """Compare the span's answers with the messages of the trace's runs."""
     if not candidate.answers or not candidate.trace_id:
         return None
-    runs = _possible(candidate, index, index.named_in_trace.get(candidate.trace_id, set()))
-    return _by_answers(Rung.TEXT, candidate, index, runs, index.of_trace.get(candidate.trace_id, set()))
+    runs = _possible(candidate, index, index.named_in_trace(candidate.trace_id))
+    return _by_answers(Rung.TEXT, candidate, index, runs, index.of_trace(candidate.trace_id))
 
 
 def _by_answers(rung: Rung, candidate: Candidate, index: Index, runs: set[str], handled: set[str]) -> Resolution | None:
@@ -230,25 +231,25 @@ def _by_trace(candidate: Candidate, index: Index, taken: set[str], takers: Seque
     if not candidate.trace_id:
         return None
     others = {_start_key(each) for each in takers if each.trace_id == candidate.trace_id} - {_start_key(candidate)}
-    handled = index.of_trace.get(candidate.trace_id, set())
+    handled = index.of_trace(candidate.trace_id)
     runs = _possible(candidate, index, handled) - taken
     if not handled:
         own = {each.span_id for each in takers}
         return _by_bare_usage(candidate, index, alone=not others, own=own)
     if not runs:
         return None
-    if not any(index.runs[run_id].finals for run_id in runs):
+    if not any(index.runs[run_id].final for run_id in runs):
         return _missing_usage(index, runs)
     return _ambiguous(runs, index) if others else _decide_checked(Rung.TRACE, candidate, index, runs)
 
 
 def _by_bare_usage(candidate: Candidate, index: Index, *, alone: bool, own: set[bytes]) -> Resolution | None:
     """Take the only usage object of a trace in which nothing but `own` spans calls a model."""
-    bare = index.bare_of_trace.get(candidate.trace_id, [])
+    bare = index.in_trace(candidate.trace_id).bare
     usages = {each.usage for each in bare}
     if not usages:
         return None
-    if len(usages) > 1 or not alone or index.model_calls.get(candidate.trace_id, set()) - own:
+    if len(usages) > 1 or not alone or index.in_trace(candidate.trace_id).model_calls - own:
         return Resolution(Reason.AMBIGUOUS)
     fitting = [
         each.place
@@ -265,7 +266,7 @@ def _by_service(candidate: Candidate, index: Index, _: object, takers: Sequence[
     """Where every HTTP span is a trace of its own: compare answers across the service, at the same time."""
     if not candidate.answers or not candidate.service:
         return None
-    handled = index.of_service.get(candidate.service, set())
+    handled = index.of_service(candidate.service)
     runs = {
         run_id
         for run_id in _possible(candidate, index, handled)
@@ -289,11 +290,11 @@ def _by_service(candidate: Candidate, index: Index, _: object, takers: Sequence[
 
 
 def _possible(candidate: Candidate, index: Index, run_ids: Iterable[str]) -> set[str]:
-    return {run_id for run_id in run_ids if not _has_other_counts(candidate, index.runs[run_id])}
+    return {run_id for run_id in run_ids if not _has_other_counts(candidate, index.runs[run_id].usage)}
 
 
-def _has_other_counts(candidate: Candidate, run: KnownRun) -> bool:
-    usage, pair = run.usage, candidate.own_pair
+def _has_other_counts(candidate: Candidate, usage: Usage | None) -> bool:
+    pair = candidate.own_pair
     # A stream span that was left early carries the counts of its first steps.
     if usage is None or pair is None or candidate.span_name.endswith("_stream"):
         return False
@@ -307,7 +308,7 @@ def _answered_before(candidate: Candidate, run: KnownRun) -> bool:
 
 def _against(candidate: Candidate, run: KnownRun) -> str:
     """Return in words why the run cannot be the candidate's; an empty text if it can."""
-    if _has_other_counts(candidate, run):
+    if _has_other_counts(candidate, run.usage):
         return "has other token counts than the span"
     if _answered_before(candidate, run):
         return "had answered before the span began"
@@ -332,7 +333,7 @@ def _decide(rung: Rung, candidate: Candidate, index: Index, run_ids: set[str]) -
         return Resolution(Reason.PAYLOAD_ABSENT)
     usage, place = run.usage, run.place.where if run.place else ""
     considered = (Considered(run_id, place, "decided"),)
-    if usage is None and not run.finals and bare:
+    if usage is None and run.final is None and bare:
         usage, place = bare.usage, bare.place.where
     if usage is None:
         return _missing_usage(index, run_ids)._replace(rung=rung, run=run, place=place, considered=considered)
@@ -376,11 +377,11 @@ def _ambiguous(run_ids: Iterable[str], index: Index) -> Resolution:
 
 def _nothing(candidate: Candidate, index: Index) -> Resolution:
     """Say why no rung gave anything."""
-    handled = index.of_trace.get(candidate.trace_id, set()) if candidate.trace_id else set()
+    handled = index.of_trace(candidate.trace_id) if candidate.trace_id else set()
     against = [(run, why) for run_id in sorted(handled) if (why := _against(candidate, run := index.runs[run_id]))]
     if against:
         considered = (Considered(run.run_id, run.place.where if run.place else "", why) for run, why in against)
         return Resolution(Reason.CONTRADICTED, considered=tuple(considered))
-    if candidate.trace_id in index.unreadable_traces:
+    if index.in_trace(candidate.trace_id).unreadable:
         return Resolution(Reason.PAYLOAD_UNREADABLE)
     return Resolution(Reason.PAYLOAD_ABSENT)

@@ -134,7 +134,7 @@ def find(hits: int, parsed: shallow.Request, settings: Settings, failures: list[
                 rule = next((rule for rule in rules if rule.matches_span(span)), None)
                 if rule is None:
                     continue
-                service, attributes = _service(resourced.resource), otlp.read(span.attributes)
+                service, attributes = _service(shallow.merged(resourced.resource)), otlp.read(span.attributes)
                 conventions = settings.policy.conventions
                 described = candidate(
                     span, attributes, rule=rule, service=service, scope=scope, conventions=conventions
@@ -173,7 +173,7 @@ def _scopes(
     out = []
     for resourced in parsed.resourced:
         for scoped in resourced.scoped:
-            scope = _scope(scoped.scope)
+            scope = _scope(shallow.merged(scoped.scope))
             out.append((resourced, scoped, scope, *recogniser.of_scope(scope[0])))
     out.sort(key=lambda each: not any(rule.scope for rule in each[3]))
     return out
@@ -182,7 +182,7 @@ def _scopes(
 def _given_up(
     scoped: shallow.Scoped, at: int, resourced: shallow.Resourced, scope: tuple[str, str], reason: Reason
 ) -> Found:
-    outcome = Outcome("", "", "", _service(resourced.resource), " ".join(scope).strip(), "", reason)
+    outcome = Outcome("", "", "", _service(shallow.merged(resourced.resource)), " ".join(scope).strip(), "", reason)
     return Found(scoped.items, at, outcome=outcome)
 
 
@@ -200,7 +200,7 @@ def learn(signal: Signal, parsed: shallow.Request, index: Index, settings: Setti
     for resourced in parsed.resourced:
         for scoped in resourced.scoped:
             for _, item in _holding(scoped, collect.NEEDLES):
-                service = _service(resourced.resource)
+                service = _service(shallow.merged(resourced.resource))
                 try:
                     if signal is Signal.LOGS:
                         for each in collect.of_record(LogRecord.FromString(item), service, settings.payload_attributes):

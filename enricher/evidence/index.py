@@ -1,213 +1,229 @@
 """
 Evidence, put where a candidate can find it: by run, message, thread, trace, service and holding span.
 
-An index only ever learns: adding the same payload twice, or in another order, leaves it saying the same.
+An index learns and forgets. What it says does not depend on the order in which it learned, nor on how often; what it
+forgot makes it say less, and `forgotten_until` tells of which time it can no longer say that there was nothing else.
+Facts are kept, never texts. A run costs some 1.5 KiB.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from enricher.evidence.payload import TERMINAL
+from enricher.evidence.known import Bare, KnownMessage, KnownRun, KnownTrace, later
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable
 
     from enricher.evidence.collect import Evidence, Place
-    from enricher.evidence.payload import Message, Run, Usage
+    from enricher.evidence.payload import Message
 
-T = TypeVar("T", str, int)
-
-
-@dataclass(slots=True)
-class KnownRun:
-    """What all payloads of one run say together."""
-
-    run_id: str
-    thread_ids: set[str] = field(default_factory=set)
-    assistant_ids: set[str] = field(default_factory=set)
-    models: set[str] = field(default_factory=set)
-    finals: set[Usage] = field(default_factory=set)
-    """Usage of finished revisions, each different one once."""
-    place: Place | None = None
-    """Where a finished revision with usage stands, or else any payload of the run."""
-    answered: int = 0
-    """The earliest end of a span, event or record that shows an answer of the run, or its end, in ns; 0 if none."""
-    first: int = 0
-    """The earliest start of any evidence of the run, in ns; 0 if unknown."""
-    last: int = 0
-    """The latest end of any evidence of the run, in ns."""
-    texts: dict[bytes, int | None] = field(default_factory=dict)
-    """Digests of what the run wrote, each with the API's time of the message."""
-    azure: bool = False
-    shown: bool = False
-    """A payload of the run itself was recorded, not only its id."""
-    ended: bool = False
-    """A payload shows the run in a terminal status."""
-
-    @property
-    def usage(self) -> Usage | None:
-        """The run's counts; None if no finished payload holds them or if such payloads disagree."""
-        if not self.finals or self.conflicting:
-            return None
-        first = next(iter(self.finals))
-        return (
-            first
-            if len(self.finals) == 1
-            else first._replace(
-                cached=_only({usage.cached for usage in self.finals}),
-                reasoning=_only({usage.reasoning for usage in self.finals}),
-            )
-        )
-
-    @property
-    def conflicting(self) -> bool:
-        """Finished payloads of the run disagree."""
-        return len({(usage.prompt, usage.completion) for usage in self.finals}) > 1
-
-    @property
-    def model(self) -> str | None:
-        """The run's model; None if payloads disagree. The same holds of its ids."""
-        return _only(self.models)
-
-    @property
-    def thread_id(self) -> str | None:
-        """The run's thread."""
-        return _only(self.thread_ids)
-
-    @property
-    def assistant_id(self) -> str | None:
-        """The run's assistant."""
-        return _only(self.assistant_ids)
-
-
-def _only(said: Iterable[T | None]) -> T | None:
-    """Return the one value that is said, or None if there is none or if there are two."""
-    found = {each for each in said if each is not None}
-    return found.pop() if len(found) == 1 else None
-
-
-@dataclass(slots=True)
-class KnownMessage:
-    """Which run wrote a message. `created_at` is the API's own clock and orders messages among themselves only."""
-
-    run_ids: set[str] = field(default_factory=set)
-    created_at: int | None = None
-    from_assistant: bool = True
-
-
-@dataclass(slots=True)
-class Bare:
-    """A usage object that stands alone, and where."""
-
-    usage: Usage
-    place: Place
+    K = TypeVar("K", bound=Hashable)
 
 
 class Index:
-    """Look-up of evidence. Not bounded: it lives as long as one request or one replay."""
+    """Look-up of evidence."""
 
     def __init__(self) -> None:
-        self.runs: dict[str, KnownRun] = {}
-        self.messages: dict[str, KnownMessage] = {}
-        self.of_thread: defaultdict[str, set[str]] = defaultdict(set)
-        self.of_trace: defaultdict[bytes, set[str]] = defaultdict(set)
-        """Runs whose own payload or path stands in the trace: it was this trace that handled them."""
-        self.named_in_trace: defaultdict[bytes, set[str]] = defaultdict(set)
-        """The same and runs that only messages or steps name: older ones of the thread may be among them."""
-        self.of_service: defaultdict[str, set[str]] = defaultdict(set)
-        self.on_span: defaultdict[tuple[bytes, bytes], set[str]] = defaultdict(set)
-        """Runs whose own payload stands on the span."""
-        self.named_on_span: defaultdict[tuple[bytes, bytes], set[str]] = defaultdict(set)
-        self.bare_of_trace: defaultdict[bytes, list[Bare]] = defaultdict(list)
-        self.azure_traces: set[bytes] = set()
-        self.unreadable_traces: set[bytes] = set()
-        self.model_calls: defaultdict[bytes, set[bytes]] = defaultdict(set)
-        """Spans, by trace, that call a model and are no Assistant run: their usage objects may stand bare nearby."""
+        self.runs: OrderedDict[str, KnownRun] = OrderedDict()
+        self.messages: OrderedDict[str, KnownMessage] = OrderedDict()
+        self.traces: OrderedDict[bytes, KnownTrace] = OrderedDict()
+        self.forgotten_until: dict[str, int] = {}
+        """By service, the latest time (in ns, of spans) of which evidence was forgotten."""
+        self._of_thread: dict[str, tuple[str, ...]] = {}
+        self._of_trace: dict[bytes, tuple[str, ...]] = {}
+        self._named_in_trace: dict[bytes, tuple[str, ...]] = {}
+        self._of_service: dict[str, dict[str, None]] = {}
+        self._on_span: dict[tuple[bytes, bytes], tuple[str, ...]] = {}
+        self._named_on_span: dict[tuple[bytes, bytes], tuple[str, ...]] = {}
 
-    def add(self, evidence: Evidence) -> None:
-        """Learn what one place says."""
+    def __len__(self) -> int:
+        return len(self.runs) + len(self.messages) + len(self.traces)
+
+    # ---- looking up
+
+    def of_thread(self, thread_id: str) -> set[str]:
+        """Return the runs of a thread."""
+        return set(self._of_thread.get(thread_id, ()))
+
+    def of_trace(self, trace_id: bytes) -> set[str]:
+        """Return the runs whose own payload or path stands in the trace: it was this trace that handled them."""
+        return set(self._of_trace.get(trace_id, ()))
+
+    def named_in_trace(self, trace_id: bytes) -> set[str]:
+        """Return the same and the runs that only messages or steps name: older ones of the thread may be among them."""
+        return set(self._named_in_trace.get(trace_id, ())) | self.of_trace(trace_id)
+
+    def of_service(self, service: str) -> set[str]:
+        """Return the runs that a service handled."""
+        return set(self._of_service.get(service, ()))
+
+    def on_span(self, trace_id: bytes, span_id: bytes) -> set[str]:
+        """Return the runs whose own payload stands on the span, or in a log record that names it."""
+        return set(self._on_span.get((trace_id, span_id), ()))
+
+    def named_on_span(self, trace_id: bytes, span_id: bytes) -> set[str]:
+        """Return the runs that anything on the span names."""
+        return set(self._named_on_span.get((trace_id, span_id), ()))
+
+    def in_trace(self, trace_id: bytes) -> KnownTrace:
+        """Return what stands in the trace besides runs; not to be changed."""
+        return self.traces.get(trace_id) or _NOTHING
+
+    # ---- learning
+
+    def add(self, evidence: Evidence, now: float = 0.0, *, of_span: bool = True) -> set[str]:
+        """
+        Learn what one place says, and return the ids of the runs and messages that it says it of.
+
+        `now` dates it for `forget`. `of_span` tells that the holding span may be a candidate; of others it need not
+        be remembered what stands on them.
+        """
         place, said = evidence.place, evidence.said
-        handled: set[str] = set()
+        shown = {run.run_id for run in said.runs}
         for run in said.runs:
-            self._add_run(run, place, azure=bool(evidence.azure))
-            handled.add(run.run_id)
-            self.on_span[place.trace_id, place.span_id].add(run.run_id)
+            known = self._known(run.run_id, place, now)
+            known.show(run, place, azure=bool(evidence.azure))
+            self._add_to_thread(known, run.thread_id)
         for message in said.messages:
-            self._add_message(message, place)
+            self._add_message(message, place, now)
+        for run_id in said.mentioned:
+            self._known(run_id, place, now)
+        handled = shown | self._add_urls(evidence, now)
+        if place.trace_id:
+            self._add_to_trace(evidence, handled, now)
+        if place.service:
+            self._add_to_service(place.service, handled)
+        if of_span and place.span_id:
+            self._add_to_span((place.trace_id, place.span_id), shown, handled | said.mentioned)
+        return handled | said.mentioned | {message.message_id for message in said.messages}
+
+    def add_model_call(self, trace_id: bytes, span_id: bytes, now: float = 0.0) -> None:
+        """Learn that a span calls a model."""
+        self._trace(trace_id, now).model_calls.add(span_id)
+
+    def _add_urls(self, evidence: Evidence, now: float) -> set[str]:
+        handled = set()
         for thread_id, run_id in evidence.urls:
             if run_id:
-                known = self._known(run_id, place)
-                known.thread_ids.add(thread_id)
+                known = self._known(run_id, evidence.place, now)
                 known.azure = known.azure or bool(evidence.azure)
-                self.of_thread[thread_id].add(run_id)
+                self._add_to_thread(known, thread_id)
                 handled.add(run_id)
-        for usage in said.bare:
-            self.bare_of_trace[place.trace_id].append(Bare(usage, place))
-        if evidence.urls and evidence.azure:
-            self.azure_traces.add(place.trace_id)
-        if said.unreadable:
-            self.unreadable_traces.add(place.trace_id)
-        for run_id in said.mentioned:
-            self._known(run_id, place)
-        self.of_trace[place.trace_id] |= handled
-        self.of_service[place.service] |= handled
-        self.named_in_trace[place.trace_id] |= handled | said.mentioned
-        self.named_on_span[place.trace_id, place.span_id] |= handled | said.mentioned
+        return handled
 
-    def add_model_call(self, trace_id: bytes, span_id: bytes) -> None:
-        """Learn that a span calls a model and is no Assistant run."""
-        self.model_calls[trace_id].add(span_id)
+    def _add_to_span(self, span: tuple[bytes, bytes], shown: set[str], named: set[str]) -> None:
+        for run_id in shown:
+            _put(self._on_span, span, run_id)
+        for run_id in named:
+            _put(self._named_on_span, span, run_id)
+            known = self.runs[run_id]
+            if span not in known.spans:
+                known.spans = (*known.spans, span)
 
-    def _known(self, run_id: str, place: Place) -> KnownRun:
+    def _add_to_trace(self, evidence: Evidence, handled: set[str], now: float) -> None:
+        place, said = evidence.place, evidence.said
+        for run_id in handled:
+            _put(self._of_trace, place.trace_id, run_id)
+        for run_id in said.mentioned - handled:
+            _put(self._named_in_trace, place.trace_id, run_id)
+        for run_id in handled | said.mentioned:
+            known = self.runs[run_id]
+            if place.trace_id not in known.traces:
+                known.traces = (*known.traces, place.trace_id)
+        if said.bare or said.unreadable or (evidence.urls and evidence.azure):
+            trace = self._trace(place.trace_id, now)
+            trace.bare += [Bare(usage, place) for usage in said.bare]
+            trace.unreadable = trace.unreadable or said.unreadable
+            trace.azure = trace.azure or bool(evidence.urls and evidence.azure)
+
+    def _add_to_service(self, service: str, handled: set[str]) -> None:
+        for run_id in handled:
+            self._of_service.setdefault(service, {})[run_id] = None
+            known = self.runs[run_id]
+            if service not in known.services:
+                known.services = (*known.services, service)
+
+    def _trace(self, trace_id: bytes, now: float) -> KnownTrace:
+        trace = self.traces.setdefault(trace_id, KnownTrace())
+        trace.touched = max(trace.touched, now)
+        self.traces.move_to_end(trace_id)
+        return trace
+
+    def _known(self, run_id: str, place: Place, now: float) -> KnownRun:
         known = self.runs.get(run_id)
         if known is None:
             known = self.runs[run_id] = KnownRun(run_id)
-        known.first = _earlier(known.first, place.start)
-        known.last = max(known.last, place.end)
+        self.runs.move_to_end(run_id)
+        known.see(place, now)
         return known
 
-    def _add_run(self, run: Run, place: Place, *, azure: bool) -> None:
-        known = self._known(run.run_id, place)
-        known.shown = True
-        known.azure = known.azure or azure
-        if run.thread_id:
-            known.thread_ids.add(run.thread_id)
-            self.of_thread[run.thread_id].add(run.run_id)
-        if run.assistant_id:
-            known.assistant_ids.add(run.assistant_id)
-        if run.model:
-            known.models.add(run.model)
-        if run.status in TERMINAL or run.usage is not None:
-            known.ended = True
-            known.answered = _earlier(known.answered, place.end)
-        better = run.usage is not None and not known.finals
-        if known.place is None or better or (bool(known.finals) == (run.usage is not None) and place < known.place):
-            known.place = place
-        if run.usage is not None:
-            known.finals.add(run.usage)
-
-    def _add_message(self, message: Message, place: Place) -> None:
+    def _add_message(self, message: Message, place: Place, now: float) -> None:
         known = self.messages.setdefault(message.message_id, KnownMessage())
+        self.messages.move_to_end(message.message_id)
+        known.touched = max(known.touched, now)
         known.from_assistant = known.from_assistant and message.from_assistant
-        known.created_at = _later(known.created_at, message.created_at)
+        known.created_at = later(known.created_at, message.created_at)
         if message.run_id:
-            known.run_ids.add(message.run_id)
-            run = self._known(message.run_id, place)
-            run.answered = _earlier(run.answered, place.end)
-            for text in message.texts:
-                run.texts[text] = _later(run.texts.get(text), message.created_at)
-            if message.thread_id:
-                run.thread_ids.add(message.thread_id)
-                self.of_thread[message.thread_id].add(message.run_id)
+            known.run_ids |= {message.run_id}
+            run = self._known(message.run_id, place, now)
+            run.speak(message, place)
+            self._add_to_thread(run, message.thread_id)
+
+    def _add_to_thread(self, run: KnownRun, thread_id: str | None) -> None:
+        if thread_id and thread_id not in run.threads:
+            run.threads = tuple(sorted((*run.threads, thread_id)))
+            _put(self._of_thread, thread_id, run.run_id)
+
+    # ---- forgetting
+
+    def forget(self, before: float, keep: int) -> int:
+        """
+        Forget what was last touched before a time, and the oldest of what is more than `keep`; return how much.
+
+        A run is forgotten as a whole. Costs what is forgotten, not what is kept.
+        """
+        forgotten = 0
+        while self.runs and (next(iter(self.runs.values())).touched < before or len(self) > keep):
+            _, run = self.runs.popitem(last=False)
+            self._forget_run(run)
+            forgotten += 1
+        for known in (self.messages, self.traces):
+            while known and (next(iter(known.values())).touched < before or len(self) > keep):  # type: ignore[attr-defined]
+                known.popitem(last=False)
+                forgotten += 1
+        return forgotten
+
+    def _forget_run(self, run: KnownRun) -> None:
+        for thread_id in run.threads:
+            _drop(self._of_thread, thread_id, run.run_id)
+        for span in run.spans:
+            _drop(self._on_span, span, run.run_id)
+            _drop(self._named_on_span, span, run.run_id)
+        for trace_id in run.traces:
+            _drop(self._of_trace, trace_id, run.run_id)
+            _drop(self._named_in_trace, trace_id, run.run_id)
+        for service in run.services:
+            runs = self._of_service.get(service, {})
+            runs.pop(run.run_id, None)
+            if not runs:
+                self._of_service.pop(service, None)
+            self.forgotten_until[service] = max(self.forgotten_until.get(service, 0), run.last)
 
 
-def _earlier(one: int, other: int) -> int:
-    """Return the earlier of two times; 0 is unknown."""
-    return min(one, other) if one and other else one or other
+_NOTHING: Final = KnownTrace()
 
 
-def _later(one: int | None, other: int | None) -> int | None:
-    return other if one is None else one if other is None else max(one, other)
+def _put(known: dict[K, tuple[str, ...]], key: K, value: str) -> None:
+    values = known.get(key, ())
+    if value not in values:
+        known[key] = (*values, value)
+
+
+def _drop(known: dict[K, tuple[str, ...]], key: K, value: str) -> None:
+    values = tuple(each for each in known.get(key, ()) if each != value)
+    if values:
+        known[key] = values
+    else:
+        known.pop(key, None)

@@ -4,11 +4,14 @@ OTLP export requests in which resource, scope and span stay the bytes that came 
 The schema is wire-compatible with `ExportTraceServiceRequest` and `ExportLogsServiceRequest` (both have the
 same three levels), so parsing it costs a few allocations a span instead of a full decode, and serialising it
 is a copy: unknown fields, invalid UTF-8 and values nested too deep for a full parse survive untouched.
-Schema URLs are bytes too, because they may hold anything.
+Schema URLs are bytes too, because they may hold anything. Resource and scope are repeated, because a sender may write
+one in several pieces, which protobuf merges; `merged` gives the whole.
 
     Request { repeated Resourced resourced = 1 }
-    Resourced { bytes resource = 1; repeated Scoped scoped = 2; bytes schema_url = 3 }
-    Scoped { bytes scope = 1; repeated bytes items = 2; bytes schema_url = 3 }     items: spans or log records
+    Resourced { repeated bytes resource = 1; repeated Scoped scoped = 2; repeated bytes schema_url = 3 }
+    Scoped { repeated bytes scope = 1; repeated bytes items = 2; repeated bytes schema_url = 3 }
+
+Items are spans or log records.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from google.protobuf.message import DecodeError
 from enricher.errors import BadRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableSequence
+    from collections.abc import Iterator, MutableSequence, Sequence
 
 MAX_ELEMENTS = 250_000
 """Most messages that a request may hold. Each costs some 90 bytes parsed and only 2 on the wire, so a size
@@ -43,8 +46,8 @@ class Signal(StrEnum):
 class Scoped(Protocol):
     """`ScopeSpans` or `ScopeLogs`."""
 
-    scope: bytes
-    schema_url: bytes
+    scope: MutableSequence[bytes]
+    schema_url: MutableSequence[bytes]
     items: MutableSequence[bytes]
 
     def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
@@ -54,8 +57,8 @@ class Scoped(Protocol):
 class Resourced(Protocol):
     """`ResourceSpans` or `ResourceLogs`."""
 
-    resource: bytes
-    schema_url: bytes
+    resource: MutableSequence[bytes]
+    schema_url: MutableSequence[bytes]
 
     @property
     def scoped(self) -> MutableSequence[Scoped]:
@@ -79,19 +82,18 @@ class Request(Protocol):
 
 def _request_class() -> type[Request]:
     field = descriptor_pb2.FieldDescriptorProto
-    one, many = field.LABEL_OPTIONAL, field.LABEL_REPEATED
-    # proto2 keeps a present-but-empty field present, so that an empty resource stays on the wire.
+    # Everything is repeated: nothing that stands twice is lost, and an empty resource stays on the wire.
     package = "enricher.shallow"
     file = descriptor_pb2.FileDescriptorProto(name="enricher/shallow.proto", package=package, syntax="proto2")
     layout = {
-        "Scoped": (("scope", 1, one, ""), ("items", 2, many, ""), ("schema_url", 3, one, "")),
-        "Resourced": (("resource", 1, one, ""), ("scoped", 2, many, "Scoped"), ("schema_url", 3, one, "")),
-        "Request": (("resourced", 1, many, "Resourced"),),
+        "Scoped": (("scope", 1, ""), ("items", 2, ""), ("schema_url", 3, "")),
+        "Resourced": (("resource", 1, ""), ("scoped", 2, "Scoped"), ("schema_url", 3, "")),
+        "Request": (("resourced", 1, "Resourced"),),
     }
     for name, fields in layout.items():
         message = file.message_type.add(name=name)
-        for field_name, number, label, of in fields:
-            added = message.field.add(name=field_name, number=number, label=label)
+        for field_name, number, of in fields:
+            added = message.field.add(name=field_name, number=number, label=field.LABEL_REPEATED)
             added.type = field.TYPE_MESSAGE if of else field.TYPE_BYTES
             if of:
                 added.type_name = f".{package}.{of}"
@@ -117,6 +119,11 @@ def parse(data: bytes) -> Request:
         return _Request.FromString(data)
     except DecodeError as error:
         raise BadRequestError(f"not an OTLP export request: {error}") from None
+
+
+def merged(pieces: Sequence[bytes]) -> bytes:
+    """Return a message that was written in pieces as one: protobuf merges by concatenation."""
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def items(request: Request) -> Iterator[tuple[Resourced, Scoped, bytes]]:

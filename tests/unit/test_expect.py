@@ -102,7 +102,9 @@ def test_what_stands_above_a_span_matters(other, said):
 )
 def test_schema_urls_matter(level, said):
     parsed = shallow.parse(a_request([span()]))
-    (parsed.resourced[0] if level == "resource" else parsed.resourced[0].scoped[0]).schema_url = b"https://example.org"
+    (parsed.resourced[0] if level == "resource" else parsed.resourced[0].scoped[0]).schema_url[:] = [
+        b"https://example.org"
+    ]
 
     assert between([span()], [(Signal.TRACES, parsed.SerializeToString())]) == [f"{NAME}: {said}"]
 
@@ -111,8 +113,8 @@ def test_messages_whose_fields_come_in_another_order_are_equal():
     """The way through JSON writes them in the schema's order."""
     parsed = shallow.parse(a_request([span({"a": 1})]))
     above, scoped = parsed.resourced[0], parsed.resourced[0].scoped[0]
-    above.resource = b"\x10\x00" + above.resource
-    scoped.scope = b"\x12\x060.60b0" + scoped.scope[: -len(b"\x12\x060.60b0")]
+    above.resource[0] = b"\x10\x00" + above.resource[0]
+    scoped.scope[0] = b"\x12\x060.60b0" + scoped.scope[0][: -len(b"\x12\x060.60b0")]
     scoped.items[0] = b"\x2a\x03GET" + bytes(scoped.items[0]).replace(b"\x2a\x03GET", b"")
     shuffled = parsed.SerializeToString()
     assert shuffled != a_request([span({"a": 1})])
@@ -126,9 +128,9 @@ def test_f38_what_stands_above_and_cannot_be_decoded_is_compared_by_its_bytes(le
     def broken(with_bytes):
         parsed = shallow.parse(a_request([span()]))
         if level == "resource":
-            parsed.resourced[0].resource = with_bytes
+            parsed.resourced[0].resource[:] = [with_bytes]
         else:
-            parsed.resourced[0].scoped[0].scope = with_bytes
+            parsed.resourced[0].scoped[0].scope[:] = [with_bytes]
         return Signal.TRACES, parsed.SerializeToString()
 
     assert between([broken(b"\x0a\xff")], [broken(b"\x0a\xff")]) == []

@@ -1,6 +1,7 @@
 """One request through the stage without memory: what is mended, what has to be left, and that nothing is lost."""
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from enricher import pipeline, scan, write
@@ -46,18 +47,19 @@ BAD_TEXT = b"\x2a\x02\xff\xfe"
 """A name that is not UTF-8, which replaces the name before it."""
 
 
+def _field(number, payload):
+    """Return a length-delimited field of less than 16 KiB."""
+    size = len(payload)
+    length = bytes([size]) if size < 128 else bytes([size & 0x7F | 0x80, size >> 7])
+    return bytes([number << 3 | 2]) + length + payload
+
+
 def deep_attribute(levels=60):
     """Return an attribute nested deeper than protobuf parses."""
-
-    def field(number, payload):
-        size = len(payload)
-        length = bytes([size]) if size < 128 else bytes([size & 0x7F | 0x80, size >> 7])
-        return bytes([number << 3 | 2]) + length + payload
-
     value = b""
     for _ in range(levels):
-        value = field(5, field(1, value))
-    return field(9, field(1, b"deep") + field(2, value))
+        value = _field(5, _field(1, value))
+    return _field(9, _field(1, b"deep") + _field(2, value))
 
 
 def run(*items, settings=SETTINGS):
@@ -380,7 +382,7 @@ def test_f38_a_request_of_nothing_but_bad_spans_is_the_same_bytes():
 
 def test_f38_a_scope_that_cannot_be_decoded_leaves_its_spans_to_the_rules_without_scope():
     parsed = shallow.parse(a_request([openllmetry_span(OLD, more={"app.run": RUN_TEXT})]))
-    parsed.resourced[0].scoped[0].scope += b"\x0a\x01\xff"
+    parsed.resourced[0].scoped[0].scope[0] += b"\x0a\x01\xff"
     processed = process(Signal.TRACES, parsed.SerializeToString(), SETTINGS)
 
     assert [(each.reason, each.rule, each.scope) for each in processed.outcomes] == [
@@ -395,27 +397,46 @@ def test_f38_a_scope_that_cannot_be_decoded_leaves_its_spans_to_the_rules_withou
 )
 def test_f38_a_resource_that_names_no_service_harms_nothing(resource):
     parsed = shallow.parse(a_request([openllmetry_span(OLD, more={"app.run": RUN_TEXT})]))
-    parsed.resourced[0].resource = resource
+    parsed.resourced[0].resource[:] = [resource]
     processed = process(Signal.TRACES, parsed.SerializeToString(), SETTINGS)
 
     assert [(each.reason, each.service) for each in processed.outcomes] == [(Reason.ENRICHED, "")]
-    assert shallow.parse(processed.request).resourced[0].resource == resource
+    assert shallow.parse(processed.request).resourced[0].resource == [resource]
 
 
 def test_srv_08_unknown_fields_survive_on_every_level():
     unknown = b"\xfa\x06\x05hello"
     item = openllmetry_span(OLD, more={"app.run": RUN_TEXT})
     parsed = shallow.parse(with_raw([item], {0: item.raw + unknown}))
-    parsed.resourced[0].resource += unknown
-    parsed.resourced[0].scoped[0].scope += unknown
+    parsed.resourced[0].resource[0] += unknown
+    parsed.resourced[0].scoped[0].scope[0] += unknown
     processed = process(Signal.TRACES, parsed.SerializeToString() + unknown, SETTINGS)
     out = shallow.parse(processed.request)
 
     assert reasons(processed) == [Reason.ENRICHED]
     assert processed.request.endswith(unknown)
-    assert out.resourced[0].resource.endswith(unknown)
-    assert out.resourced[0].scoped[0].scope.endswith(unknown)
+    assert out.resourced[0].resource[0].endswith(unknown)
+    assert out.resourced[0].scoped[0].scope[0].endswith(unknown)
     assert items_of(processed.request)[0].startswith(item.raw + unknown)
+
+
+def test_srv_08_a_resource_and_a_scope_written_in_two_pieces_are_kept_whole():
+    """Protobuf lets a message field stand twice; both pieces together are its value."""
+    piece = ExportTraceServiceRequest()
+    above = piece.resource_spans.add()
+    above.resource.attributes.add(key="zone").value.string_value = "a"
+    above.scope_spans.add().scope.attributes.add(key="build").value.int_value = 1
+    whole = ExportTraceServiceRequest.FromString(a_request([openllmetry_span(OLD, more={"app.run": RUN_TEXT})]))
+    (spans,) = whole.resource_spans[0].scope_spans
+    scoped = above.scope_spans[0].SerializeToString() + spans.SerializeToString()
+    del above.scope_spans[:], whole.resource_spans[0].scope_spans[:]
+    in_pieces = above.SerializeToString() + whole.resource_spans[0].SerializeToString() + _field(2, scoped)
+    processed = process(Signal.TRACES, _field(1, in_pieces), SETTINGS)
+    (out,) = ExportTraceServiceRequest.FromString(processed.request).resource_spans
+
+    assert reasons(processed) == [Reason.ENRICHED]
+    assert [each.key for each in out.resource.attributes] == ["zone", "service.name"]
+    assert [each.key for each in out.scope_spans[0].scope.attributes] == ["build"]
 
 
 # ---- bugs in a step

@@ -984,6 +984,18 @@ def test_a_twin_with_other_counts_gets_nothing():
     assert found[1].usage is None
 
 
+def test_a_twin_with_other_counts_than_the_usage_object_on_the_span_gets_nothing():
+    """The run's own payload is unfinished; its usage stands alone beside it, so the run has none to compare with."""
+    more = {"app.run": as_json(a_run_payload("in_progress", None)), "app.usage": as_json(a_usage())}
+    found = climb(
+        openllmetry_span("0.34.0", usage=None, more=more),
+        openllmetry_span("0.34.0", usage=(900, 250), trace=2, answers=[]),
+    )
+
+    assert decided(found[0]) == (Rung.PAYLOAD, run_id(), FIRST)
+    assert found[1].usage is None
+
+
 def test_twins_of_two_runs_tell_nothing():
     found = climb(
         openllmetry_span(OLD, more={"app.run_id": run_id(1)}),

@@ -51,25 +51,22 @@ def index_of(*items):
 def knowledge(index):
     """Return all that an index can be asked, in a form in which the order of learning does not show."""
 
-    def plain(table):
-        return {key: value for key, value in table.items() if value}
+    def table(name):
+        return {key: sorted(map(repr, value)) for key, value in getattr(index, name).items() if value}
 
     def run(known):
         fields = {name: getattr(known, name) for name in type(known).__slots__}
-        return {name: sorted(map(repr, value)) if isinstance(value, list) else value for name, value in fields.items()}
+        return {name: sorted(map(repr, value)) if isinstance(value, tuple) else value for name, value in fields.items()}
 
+    def trace(known):
+        return (sorted(map(repr, known.bare)), known.model_calls, known.azure, known.unreadable)
+
+    tables = ("_of_thread", "_of_trace", "_named_in_trace", "_of_service", "_on_span", "_named_on_span")
     return {
         "runs": {key: run(known) for key, known in index.runs.items()},
-        "messages": index.messages,
-        "threads": plain(index.of_thread),
-        "traces": plain(index.of_trace),
-        "named": plain(index.named_in_trace),
-        "services": plain(index.of_service),
-        "spans": plain(index.on_span),
-        "named on spans": plain(index.named_on_span),
-        "bare": {key: sorted(map(repr, found)) for key, found in plain(index.bare_of_trace).items()},
-        "azure": index.azure_traces,
-        "unreadable": index.unreadable_traces,
+        "messages": dict(index.messages),
+        "traces": {key: trace(known) for key, known in index.traces.items()},
+        **{name: table(name) for name in tables},
     }
 
 
@@ -89,8 +86,8 @@ def test_a_run_is_known_by_all_its_payloads_together():
     assert (run.shown, run.ended, run.conflicting, run.azure) == (True, True, False, False)
     assert (run.first, run.last, run.answered) == (at(1), at(8), at(6))
     assert (run.place.span_id, run.place.where) == (span_id(4), "attribute http.response.body of span GET")
-    assert index.of_thread[thread_id()] == index.of_trace[trace_id()] == index.of_service[SERVICE] == {run_id()}
-    assert index.on_span[trace_id(), span_id(3)] == index.on_span[trace_id(), span_id(4)] == {run_id()}
+    assert index.of_thread(thread_id()) == index.of_trace(trace_id()) == index.of_service(SERVICE) == {run_id()}
+    assert index.on_span(trace_id(), span_id(3)) == index.on_span(trace_id(), span_id(4)) == {run_id()}
 
 
 def test_an_unfinished_run_has_no_usage_and_no_end():
@@ -111,7 +108,7 @@ def test_duplicates_of_a_final_payload_are_one():
         run_id()
     ]
 
-    assert run.finals == {DONE}
+    assert run.usage == DONE
 
 
 @pytest.mark.parametrize("other", [(1201, 340), (1200, 339), (0, 0), (340, 1200)])
@@ -151,18 +148,18 @@ def test_a_run_that_only_steps_and_messages_name_is_named_and_not_shown():
     run = index.runs[run_id()]
 
     assert (run.shown, run.usage, run.place, run.first) == (False, None, None, at(0))
-    assert index.named_in_trace[trace_id()] == index.named_on_span[trace_id(), span_id(3)] == {run_id()}
-    assert index.of_trace[trace_id()] == index.on_span[trace_id(), span_id(3)] == set()
+    assert index.named_in_trace(trace_id()) == index.named_on_span(trace_id(), span_id(3)) == {run_id()}
+    assert index.of_trace(trace_id()) == index.on_span(trace_id(), span_id(3)) == set()
 
 
 def test_a_run_of_an_api_path_is_handled_by_the_trace_and_not_shown():
     url = f"https://api.openai.com/v1/threads/{thread_id()}/runs/{run_id()}"
     index = index_of(an_http_span(url=url, number=3))
 
-    assert index.of_trace[trace_id()] == index.of_thread[thread_id()] == {run_id()}
-    assert index.named_on_span[trace_id(), span_id(3)] == {run_id()}
+    assert index.of_trace(trace_id()) == index.of_thread(thread_id()) == {run_id()}
+    assert index.named_on_span(trace_id(), span_id(3)) == {run_id()}
     assert (index.runs[run_id()].thread_id, index.runs[run_id()].shown) == (thread_id(), False)
-    assert index.on_span[trace_id(), span_id(3)] == set()
+    assert index.on_span(trace_id(), span_id(3)) == set()
 
 
 def test_an_api_path_without_a_run_names_none():
@@ -176,7 +173,7 @@ def test_azure_is_known_of_runs_and_traces_by_the_address_beside_them(host, azur
     path = f"https://{host}/openai/threads/{thread_id()}/runs/{run_id()}"
 
     assert index_of(an_http_span(a_run_payload(), url=path)).runs[run_id()].azure is azure
-    assert index_of(an_http_span(url=path)).azure_traces == ({trace_id()} if azure else set())
+    assert index_of(an_http_span(url=path)).in_trace(trace_id()).azure is azure
 
 
 def test_azure_is_known_of_a_run_whose_path_alone_names_it():
@@ -209,7 +206,14 @@ def test_a_message_is_known_by_its_run_its_time_and_its_text():
     )
     assert (index.messages[message_id(3)].run_ids, index.messages[message_id(3)].from_assistant) == (set(), False)
     assert index.runs[run_id()].texts == {digest(ANSWER): CREATED + 2}
-    assert (index.runs[run_id()].thread_id, index.of_thread[thread_id()]) == (thread_id(), {run_id()})
+    assert (index.runs[run_id()].thread_id, index.of_thread(thread_id())) == (thread_id(), {run_id()})
+
+
+def test_a_message_that_names_no_thread_is_its_runs_all_the_same():
+    index = index_of(an_http_span(a_message_payload(thread_id=None)))
+
+    assert index.messages[message_id()].run_ids == {run_id()}
+    assert (index.runs[run_id()].thread_id, index.of_thread(thread_id())) == (None, set())
 
 
 def test_a_step_and_the_message_it_wrote_are_one_message():
@@ -227,11 +231,11 @@ def test_a_message_of_which_two_runs_are_named_knows_both():
 def test_a_usage_object_alone_is_known_by_its_trace_and_place():
     index = index_of(a_span("work", {"usage": as_json(a_usage())}, number=3))
 
-    assert [(bare.usage, bare.place.span_id) for bare in index.bare_of_trace[trace_id()]] == [(DONE, span_id(3))]
+    assert [(bare.usage, bare.place.span_id) for bare in index.in_trace(trace_id()).bare] == [(DONE, span_id(3))]
 
 
 def test_a_payload_that_is_cut_off_is_known_by_its_trace():
-    assert index_of(an_http_span(as_json(a_run_payload())[:300])).unreadable_traces == {trace_id()}
+    assert index_of(an_http_span(as_json(a_run_payload())[:300])).in_trace(trace_id()).unreadable
 
 
 def test_other_calls_of_a_model_are_known_by_trace():
@@ -239,7 +243,7 @@ def test_other_calls_of_a_model_are_known_by_trace():
     index.add_model_call(trace_id(), span_id(3))
     index.add_model_call(trace_id(), span_id(4))
 
-    assert index.model_calls == {trace_id(): {span_id(3), span_id(4)}}
+    assert index.in_trace(trace_id()).model_calls == {span_id(3), span_id(4)}
 
 
 # order
@@ -294,3 +298,78 @@ def test_the_order_in_which_evidence_comes_does_not_matter(items):
 @pytest.mark.parametrize("items", [each for key, each in SETS.items() if key != "everything else"])
 def test_learning_the_same_twice_changes_nothing(items):
     assert knowledge(index_of(*items, *items)) == knowledge(index_of(*items))
+
+
+# forgetting
+
+
+def test_what_was_not_touched_lately_is_forgotten_as_a_whole():
+    index, old = (
+        Index(),
+        an_http_span(a_run_payload(), url=f"https://api.openai.com/v1/threads/{thread_id()}/runs/{run_id()}"),
+    )
+    nothing = knowledge(index)
+    for evidence in evidence_of(old):
+        index.add(evidence, 1.0)
+
+    assert index.forget(before=1.0, keep=100) == 0
+    assert index.forget(before=1.5, keep=100) > 0
+    assert knowledge(index) == nothing
+
+
+def test_the_oldest_of_too_much_is_forgotten():
+    index = Index()
+    for number in range(1, 5):
+        for evidence in evidence_of(an_http_span(a_run_payload(number=number), trace=number)):
+            index.add(evidence, float(number))
+    index.forget(before=0, keep=2)
+
+    assert list(index.runs) == [run_id(3), run_id(4)]
+    assert index.of_service(SERVICE) == {run_id(3), run_id(4)}
+
+
+def test_messages_and_what_stands_in_traces_are_forgotten_too():
+    index = Index()
+    for item in (an_http_span(a_message_payload(run=None)), a_span("work", {"usage": as_json(a_usage())})):
+        for evidence in evidence_of(item):
+            index.add(evidence, 1.0)
+    index.forget(before=2, keep=100)
+
+    assert len(index) == 0
+
+
+def test_evidence_that_comes_again_is_kept():
+    index = Index()
+    for now in (1.0, 5.0):
+        for evidence in evidence_of(an_http_span(a_run_payload())):
+            index.add(evidence, now)
+
+    assert index.forget(before=4, keep=100) == 0
+    assert index.of_trace(trace_id()) == {run_id()}
+
+
+def test_of_which_time_evidence_was_forgotten_is_known():
+    index = Index()
+    for evidence in evidence_of(an_http_span(a_run_payload(), start=5, end=6)):
+        index.add(evidence, 1.0)
+    index.forget(before=2, keep=100)
+
+    assert index.forgotten_until == {SERVICE: at(6)}
+
+
+def test_what_stands_on_a_span_that_is_no_candidate_need_not_be_remembered():
+    index = Index()
+    for evidence in evidence_of(an_http_span(a_run_payload(), number=3)):
+        index.add(evidence, of_span=False)
+
+    assert index.on_span(trace_id(), span_id(3)) == index.named_on_span(trace_id(), span_id(3)) == set()
+    assert index.of_trace(trace_id()) == {run_id()}
+
+
+def test_evidence_without_trace_or_service_is_found_by_ids_alone():
+    index = Index()
+    for evidence in evidence_of(an_http_span(a_list([a_run_payload(), a_message_payload()]))):
+        index.add(evidence._replace(place=evidence.place._replace(trace_id=b"", span_id=b"", service="")))
+
+    assert (index.of_trace(b""), index.of_service(""), index.on_span(b"", b"")) == (set(), set(), set())
+    assert index.of_thread(thread_id()) == {run_id()}

@@ -54,8 +54,8 @@ def test_items_come_with_what_stands_above_them():
     found = list(shallow.items(shallow.parse(a_request([first, second]))))
 
     assert [item for _, _, item in found] == [first.raw, second.raw]
-    assert [b"one" in resourced.resource for resourced, _, _ in found] == [True, False]
-    assert all(b"httpx" in scoped.scope for _, scoped, _ in found)
+    assert [b"one" in resourced.resource[0] for resourced, _, _ in found] == [True, False]
+    assert all(b"httpx" in scoped.scope[0] for _, scoped, _ in found)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +189,6 @@ def test_wire_compatible_with_the_real_messages():
     request.resource_spans.add(schema_url="r").scope_spans.add(schema_url="s").spans.add(name="n")
     parsed = shallow.parse(request.SerializeToString())
 
-    assert parsed.resourced[0].schema_url == b"r"
-    assert parsed.resourced[0].scoped[0].schema_url == b"s"
+    assert parsed.resourced[0].schema_url == [b"r"]
+    assert parsed.resourced[0].scoped[0].schema_url == [b"s"]
     assert bytes(parsed.resourced[0].scoped[0].items[0]) == b"\x2a\x01n"
