@@ -20,7 +20,8 @@ from enricher.evidence.index import Index
 from enricher.otlp import shallow
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, Outcome, Reason
-from enricher.resolve import Resolution, resolve
+from enricher.resolve import resolve
+from enricher.rungs import Resolution
 from enricher.scan import (
     Failure,
     Found,

@@ -5,50 +5,31 @@ Rungs are climbed from the strongest down. The first that gives exactly one run 
 is ambiguous and ends the climb, because a weaker rung must never choose between them. Identity rungs (`IDENTITY`)
 decide at once. The others rest on there being no second run, so they decide only where the caller says that
 everything has been seen (`settled`): the end of a replay, a candidate's deadline, a request that holds its whole trace.
-
-What speaks against a run (it was seen finished before the span began, it wrote other answers) can only stop a
-decision. It never leaves the other of two runs as the only one, because a gateway's clock may be wrong and a text cut
-off. The span's own token counts are the exception: they are the span's word about its run.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING
 
-from enricher.outcome import Considered, Reason, Rung
-from enricher.recognise import SWAPPED_USAGE
+from enricher.outcome import Reason, Rung
+from enricher.rungs import (
+    Resolution,
+    ambiguous,
+    by_identity,
+    by_service,
+    by_text,
+    by_thread,
+    by_trace,
+    has_other_counts,
+    nothing,
+    start_key,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from enricher.evidence.index import Index
-    from enricher.evidence.known import Bare, KnownRun
-    from enricher.evidence.payload import Usage
     from enricher.recognise import Candidate
-
-LATE_NS: Final = 10_000_000_000
-"""How long after a span's end the first evidence of its run may begin (an application logs the answer afterwards)."""
-
-
-class Resolution(NamedTuple):
-    """
-    What the ladder found for one candidate.
-
-    `run` is set once a rung has decided; `usage` is the run's, or that of a bare usage object. `reason` is
-    `ENRICHED` where both are there, and else says what is missing or why no rung could decide.
-    """
-
-    reason: Reason
-    rung: Rung | None = None
-    run: KnownRun | None = None
-    usage: Usage | None = None
-    place: str = ""
-    considered: tuple[Considered, ...] = ()
-
-    @property
-    def decided(self) -> bool:
-        """A rung gave exactly one run, or one usage object."""
-        return self.rung is not None
 
 
 def resolve(
@@ -60,19 +41,19 @@ def resolve(
     Candidates are resolved together because they exclude each other: a run that an id ties to one of them is not
     free for another. `settled` tells of a candidate whether the uniqueness that a rung found may be believed now.
     """
-    found = [_by_identity(each, index) for each in candidates]
+    found = [by_identity(each, index) for each in candidates]
     _give_twins_their_run(candidates, found)
     identified = [each is not None for each in found]
-    for rung in (_by_thread, _by_text, _by_trace, _by_service):
+    for rung in (by_thread, by_text, by_trace, by_service):
         takers = [c for c, each in zip(candidates, found, strict=True) if not _is_settled_elsewhere(c, each)]
         taken = {each.run.run_id for each in found if each is not None and each.run is not None}
         found = [each or rung(c, index, taken, takers) for c, each in zip(candidates, found, strict=True)]
         _leave_rivals_alone(candidates, found, identified, index)
         _give_twins_their_run(candidates, found)
     resolved = []
-    for candidate, each, by_identity in zip(candidates, found, identified, strict=True):
-        resolution = each or _nothing(candidate, index)
-        if resolution.rung is not None and not by_identity and not settled(candidate, resolution.rung):
+    for candidate, each, is_identity in zip(candidates, found, identified, strict=True):
+        resolution = each or nothing(candidate, index)
+        if resolution.rung is not None and not is_identity and not settled(candidate, resolution.rung):
             resolution = Resolution(Reason.NOT_SETTLED, considered=resolution.considered)
         resolved.append(resolution)
     return resolved
@@ -94,10 +75,10 @@ def _leave_rivals_alone(
     starts: dict[str, set[tuple[object, ...]]] = {}
     for candidate, each in zip(candidates, found, strict=True):
         if each is not None and each.run is not None:
-            starts.setdefault(each.run.run_id, set()).add(_start_key(candidate))
+            starts.setdefault(each.run.run_id, set()).add(start_key(candidate))
     for i, each in enumerate(found):
         if each is not None and each.run is not None and not identified[i] and len(starts[each.run.run_id]) > 1:
-            found[i] = _ambiguous({each.run.run_id}, index)
+            found[i] = ambiguous({each.run.run_id}, index)
 
 
 def _give_twins_their_run(candidates: Sequence[Candidate], found: list[Resolution | None]) -> None:
@@ -111,277 +92,11 @@ def _give_twins_their_run(candidates: Sequence[Candidate], found: list[Resolutio
     decided: dict[tuple[object, ...], dict[str, Resolution]] = {}
     for candidate, each in zip(candidates, found, strict=True):
         if each is not None and each.run is not None and candidate.start % 100:
-            decided.setdefault(_start_key(candidate), {})[each.run.run_id] = each
+            decided.setdefault(start_key(candidate), {})[each.run.run_id] = each
     for i, candidate in enumerate(candidates):
-        twins = decided.get(_start_key(candidate), {})
+        twins = decided.get(start_key(candidate), {})
         if len(twins) != 1 or _is_settled_elsewhere(candidate, found[i]):
             continue
         (twin,) = twins.values()
-        if not _has_other_counts(candidate, twin.usage):
+        if not has_other_counts(candidate, twin.usage):
             found[i] = twin._replace(rung=Rung.SAME_START)
-
-
-def _start_key(candidate: Candidate) -> tuple[object, ...]:
-    return candidate.service, candidate.scope, candidate.rule.name, candidate.start
-
-
-# ---- identity ----------------------------------------------------------------------------------------------------
-
-
-def _by_identity(candidate: Candidate, index: Index) -> Resolution | None:
-    here = (candidate.trace_id, candidate.span_id)
-    shown = index.on_span(*here) if candidate.span_id else set()
-    if len(shown) == 1 and candidate.run_ids <= shown:
-        return _decide(Rung.PAYLOAD, candidate, index, shown)
-    tied = set(candidate.run_ids & shown if shown and candidate.run_ids else candidate.run_ids or shown)
-    if not tied and not candidate.run_ids:
-        tied = index.named_on_span(*here) if candidate.span_id else set()
-    if len(tied) == 1:
-        return _decide(Rung.RUN_ID, candidate, index, tied)
-    if tied or shown:
-        return _ambiguous(tied | shown | candidate.run_ids, index)
-    runs = _runs_of_messages(candidate.message_ids, index)
-    if runs:
-        return _decide_checked(Rung.MESSAGE_ID, candidate, index, runs)
-    bare = _bare_on_span(candidate, index)
-    return Resolution(Reason.ENRICHED, Rung.PAYLOAD, usage=bare.usage, place=bare.place.where) if bare else None
-
-
-def _bare_on_span(candidate: Candidate, index: Index) -> Bare | None:
-    """Return the usage object that stands alone on the span itself, if there is only one."""
-    found = [b for b in index.in_trace(candidate.trace_id).bare if b.place.span_id == candidate.span_id]
-    if len({bare.usage for bare in found}) != 1 or not candidate.span_id:
-        return None
-    return min(found, key=lambda bare: bare.place)
-
-
-def _runs_of_messages(message_ids: Sequence[str], index: Index) -> set[str]:
-    """
-    Return the run that wrote the newest of the messages.
-
-    A span lists its whole thread, older runs' messages among them. Which is the newest can be told only if all are
-    known; the user's own word after the last answer means that the span's run has not answered yet.
-    """
-    known = [index.messages.get(each) for each in message_ids]
-    complete = [each for each in known if each is not None]
-    if not complete or len(complete) < len(known):
-        return set()
-    if len({frozenset(each.run_ids) for each in complete}) == 1:
-        return set(complete[0].run_ids)
-    times = [each.created_at for each in complete]
-    if any(time is None for time in times):
-        return {run_id for each in complete for run_id in each.run_ids}
-    newest = max(time for time in times if time is not None)
-    return {run_id for each in complete if each.created_at == newest for run_id in each.run_ids}
-
-
-# ---- uniqueness --------------------------------------------------------------------------------------------------
-
-
-def _by_thread(candidate: Candidate, index: Index, *_: object) -> Resolution | None:
-    if len(candidate.thread_ids) != 1:
-        return None
-    runs = _possible(candidate, index, index.of_thread(next(iter(candidate.thread_ids))))
-    return _decide_checked(Rung.THREAD_ID, candidate, index, runs) if runs else None
-
-
-def _by_text(candidate: Candidate, index: Index, *_: object) -> Resolution | None:
-    """Compare the span's answers with the messages of the trace's runs."""
-    if not candidate.answers or not candidate.trace_id:
-        return None
-    runs = _possible(candidate, index, index.named_in_trace(candidate.trace_id))
-    return _by_answers(Rung.TEXT, candidate, index, runs, index.of_trace(candidate.trace_id))
-
-
-def _by_answers(rung: Rung, candidate: Candidate, index: Index, runs: set[str], handled: set[str]) -> Resolution | None:
-    """Take the run that wrote the span's answers, if all that could have written them are known."""
-    matching = {run_id for run_id in runs if not index.runs[run_id].texts.keys().isdisjoint(candidate.answers)}
-    if not matching:
-        return None
-    # A run whose answer nobody recorded may have said the same.
-    silent = {run_id for run_id in runs & handled if not index.runs[run_id].texts}
-    # An answer that is no known run's may be the newest, and the span that of a run that nobody recorded.
-    known = set().union(*(index.runs[run_id].texts for run_id in runs))
-    if silent or not known.issuperset(candidate.answers):
-        return _ambiguous(matching | silent, index)
-    return _decide_checked(rung, candidate, index, _newest(matching, candidate, index))
-
-
-def _newest(runs: set[str], candidate: Candidate, index: Index) -> set[str]:
-    """Of runs of one thread that said different things, return the one that spoke last."""
-    if len(runs) < 2:
-        return runs
-    spoken: dict[str, int] = {}
-    said: set[bytes] = set()
-    for run_id in runs:
-        texts = {t: at for t, at in index.runs[run_id].texts.items() if t in candidate.answers}
-        times = [at for at in texts.values() if at is not None]
-        if said & texts.keys() or len(times) < len(texts):
-            return runs
-        said |= texts.keys()
-        spoken[run_id] = max(times)
-    threads = {index.runs[run_id].thread_id for run_id in runs}
-    newest = max(spoken.values())
-    last = {run_id for run_id, at in spoken.items() if at == newest}
-    return last if len(threads) == 1 and None not in threads and set(candidate.answers) <= said else runs
-
-
-def _by_trace(candidate: Candidate, index: Index, taken: set[str], takers: Sequence[Candidate]) -> Resolution | None:
-    """Take the only run with usage in the trace, or the only usage object, if the candidate is the only taker."""
-    if not candidate.trace_id:
-        return None
-    others = {_start_key(each) for each in takers if each.trace_id == candidate.trace_id} - {_start_key(candidate)}
-    handled = index.of_trace(candidate.trace_id)
-    runs = _possible(candidate, index, handled) - taken
-    if not handled:
-        own = {each.span_id for each in takers}
-        return _by_bare_usage(candidate, index, alone=not others, own=own)
-    if not runs:
-        return None
-    if not any(index.runs[run_id].final for run_id in runs):
-        return _missing_usage(index, runs)
-    return _ambiguous(runs, index) if others else _decide_checked(Rung.TRACE, candidate, index, runs)
-
-
-def _by_bare_usage(candidate: Candidate, index: Index, *, alone: bool, own: set[bytes]) -> Resolution | None:
-    """Take the only usage object of a trace in which nothing but `own` spans calls a model."""
-    bare = index.in_trace(candidate.trace_id).bare
-    usages = {each.usage for each in bare}
-    if not usages:
-        return None
-    if len(usages) > 1 or not alone or index.in_trace(candidate.trace_id).model_calls - own:
-        return Resolution(Reason.AMBIGUOUS)
-    fitting = [
-        each.place
-        for each in bare
-        if not each.place.end or (each.place.end >= candidate.start and each.place.start <= candidate.end + LATE_NS)
-    ]
-    usage = usages.pop()
-    if not fitting or (candidate.own_pair and candidate.own_pair != (usage.prompt, usage.completion)):
-        return Resolution(Reason.CONTRADICTED)
-    return Resolution(Reason.ENRICHED, Rung.BARE_USAGE, usage=usage, place=min(fitting).where)
-
-
-def _by_service(candidate: Candidate, index: Index, _: object, takers: Sequence[Candidate]) -> Resolution | None:
-    """Where every HTTP span is a trace of its own: compare answers across the service, at the same time."""
-    if not candidate.answers or not candidate.service:
-        return None
-    handled = index.of_service(candidate.service)
-    runs = {
-        run_id
-        for run_id in _possible(candidate, index, handled)
-        if index.runs[run_id].first <= candidate.end + LATE_NS and not _answered_before(candidate, index.runs[run_id])
-    }
-    found = _by_answers(Rung.SERVICE, candidate, index, runs, handled)
-    rivals = {
-        _start_key(each)
-        for each in takers
-        if each.service == candidate.service
-        and not set(each.answers).isdisjoint(candidate.answers)
-        and each.start <= candidate.end + LATE_NS
-        and candidate.start <= each.end + LATE_NS
-    }
-    if found is not None and found.run is not None and rivals - {_start_key(candidate)}:
-        return _ambiguous({found.run.run_id}, index)
-    return found
-
-
-# ---- what speaks against a run -----------------------------------------------------------------------------------
-
-
-def _possible(candidate: Candidate, index: Index, run_ids: Iterable[str]) -> set[str]:
-    return {run_id for run_id in run_ids if not _has_other_counts(candidate, index.runs[run_id].usage)}
-
-
-def _has_other_counts(candidate: Candidate, usage: Usage | None) -> bool:
-    pair = candidate.own_pair
-    # A stream span that was left early carries the counts of its first steps.
-    if usage is None or pair is None or candidate.span_name.endswith("_stream"):
-        return False
-    counts = (usage.prompt, usage.completion)
-    return pair != counts and not (SWAPPED_USAGE in candidate.defects and pair == counts[::-1])
-
-
-def _answered_before(candidate: Candidate, run: KnownRun) -> bool:
-    return 0 < run.answered < candidate.start
-
-
-def _against(candidate: Candidate, run: KnownRun) -> str:
-    """Return in words why the run cannot be the candidate's; an empty text if it can."""
-    if _has_other_counts(candidate, run.usage):
-        return "has other token counts than the span"
-    if _answered_before(candidate, run):
-        return "had answered before the span began"
-    if candidate.answers and run.texts and run.texts.keys().isdisjoint(candidate.answers):
-        return "wrote other answers than the span shows"
-    if run.first and candidate.end and run.first > candidate.end + LATE_NS:
-        return "began after the span ended"
-    return ""
-
-
-# ---- what is said ------------------------------------------------------------------------------------------------
-
-
-def _decide(rung: Rung, candidate: Candidate, index: Index, run_ids: set[str]) -> Resolution:
-    """Decide by identity: nothing can contradict it."""
-    (run_id,) = run_ids
-    run, bare = index.runs.get(run_id), _bare_on_span(candidate, index)
-    if run is None:
-        if bare:
-            return Resolution(Reason.ENRICHED, rung, usage=bare.usage, place=bare.place.where)
-        # The span names its run and nothing else of it is recorded. It is known not to be any other.
-        return Resolution(Reason.PAYLOAD_ABSENT)
-    usage, place = run.usage, run.place.where if run.place else ""
-    considered = (Considered(run_id, place, "decided"),)
-    if usage is None and run.final is None and bare:
-        usage, place = bare.usage, bare.place.where
-    if usage is None:
-        return _missing_usage(index, run_ids)._replace(rung=rung, run=run, place=place, considered=considered)
-    return Resolution(Reason.ENRICHED, rung, run, usage, place, considered)
-
-
-def _decide_checked(rung: Rung, candidate: Candidate, index: Index, run_ids: set[str]) -> Resolution:
-    """Decide if one run is left and nothing speaks against it."""
-    if len(run_ids) > 1:
-        return _ambiguous(run_ids, index)
-    (run_id,) = run_ids
-    run = index.runs.get(run_id)
-    if run is not None and (why := _against(candidate, run)):
-        place = run.place.where if run.place else ""
-        return Resolution(Reason.CONTRADICTED, considered=(Considered(run_id, place, why),))
-    return _decide(rung, candidate, index, run_ids)
-
-
-def _missing_usage(index: Index, run_ids: Iterable[str]) -> Resolution:
-    runs = [index.runs[run_id] for run_id in sorted(run_ids)]
-    if any(run.conflicting for run in runs):
-        reason = Reason.PAYLOAD_CONFLICT
-    elif any(run.shown and not run.ended for run in runs):
-        reason = Reason.RUN_IN_PROGRESS
-    else:
-        reason = Reason.USAGE_ABSENT if any(run.shown for run in runs) else Reason.PAYLOAD_ABSENT
-    verdict = "holds no usage" if reason is not Reason.PAYLOAD_CONFLICT else "contradicts itself"
-    return Resolution(
-        reason,
-        considered=tuple(Considered(run.run_id, run.place.where if run.place else "", verdict) for run in runs),
-    )
-
-
-def _ambiguous(run_ids: Iterable[str], index: Index) -> Resolution:
-    def line(run_id: str) -> Considered:
-        run = index.runs.get(run_id)
-        return Considered(run_id, run.place.where if run and run.place else "", "could be the span's")
-
-    return Resolution(Reason.AMBIGUOUS, considered=tuple(line(run_id) for run_id in sorted(run_ids)))
-
-
-def _nothing(candidate: Candidate, index: Index) -> Resolution:
-    """Say why no rung gave anything."""
-    handled = index.of_trace(candidate.trace_id) if candidate.trace_id else set()
-    against = [(run, why) for run_id in sorted(handled) if (why := _against(candidate, run := index.runs[run_id]))]
-    if against:
-        considered = (Considered(run.run_id, run.place.where if run.place else "", why) for run, why in against)
-        return Resolution(Reason.CONTRADICTED, considered=tuple(considered))
-    if index.in_trace(candidate.trace_id).unreadable:
-        return Resolution(Reason.PAYLOAD_UNREADABLE)
-    return Resolution(Reason.PAYLOAD_ABSENT)

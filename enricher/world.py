@@ -16,7 +16,8 @@ from enricher.otlp import shallow
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason
 from enricher.pipeline import Processed, mend
-from enricher.resolve import Resolution, resolve
+from enricher.resolve import resolve
+from enricher.rungs import Resolution
 from enricher.scan import Failure, find, learn, learn_model_calls, may_match, tie_all
 
 if TYPE_CHECKING:

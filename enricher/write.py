@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from enricher.evidence.payload import Usage
     from enricher.recognise import Candidate
-    from enricher.resolve import Resolution
+    from enricher.rungs import Resolution
 
 PAIR: Final = (Fact.PROMPT, Fact.COMPLETION)
 

@@ -5,7 +5,8 @@ import pytest
 from enricher.evidence.index import Index
 from enricher.evidence.payload import Usage
 from enricher.outcome import IDENTITY, Reason, Rung
-from enricher.resolve import LATE_NS, Resolution, resolve
+from enricher.resolve import resolve
+from enricher.rungs import LATE_NS, Resolution
 from tests.support.build import (
     ANSWER,
     a_chat_completion,

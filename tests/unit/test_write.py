@@ -10,8 +10,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from enricher import write
 from enricher.evidence.payload import Usage
 from enricher.outcome import Considered, Reason, Rung
-from enricher.resolve import Resolution
 from enricher.rules import Rule
+from enricher.rungs import Resolution
 from enricher.semconv import KEYS, Convention, Fact
 from enricher.write import Change, Policy
 from tests.support.build import (
