@@ -42,6 +42,8 @@ def resolve(
     free for another. `settled` tells of a candidate whether the uniqueness that a rung found may be believed now.
     """
     found = [by_identity(each, index) for each in candidates]
+    if all(each is not None and each.decided for each in found):
+        return [each for each in found if each is not None]
     _give_twins_their_run(candidates, found)
     identified = [each is not None for each in found]
     for rung in (by_thread, by_text, by_trace, by_service):

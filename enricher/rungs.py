@@ -293,7 +293,7 @@ def _missing_usage(index: Index, run_ids: Iterable[str]) -> Resolution:
 
 
 def ambiguous(run_ids: Iterable[str], index: Index) -> Resolution:
-    """Say that each of the runs could be the span\'s."""
+    """Say that each of the runs could be the span's."""
 
     def line(run_id: str) -> Considered:
         run = index.runs.get(run_id)

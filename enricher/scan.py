@@ -31,9 +31,10 @@ from enricher.rules import BUILT_IN, Recogniser, Rule
 from enricher.semconv import Convention
 
 if TYPE_CHECKING:
-    from collections.abc import MutableSequence, Sequence
+    from collections.abc import Iterable, MutableSequence, Sequence
 
     from enricher.config.model import Config
+    from enricher.evidence.collect import Evidence
     from enricher.evidence.index import Index
     from enricher.recognise import Attributes
 
@@ -42,6 +43,9 @@ MODEL_CALL = (b"gen_ai.", b"llm.", b"langfuse.observation.usage_details", b"mlfl
 
 RUN_OBJECT = b"thread.run"
 """Bytes that every payload of a run holds, its steps' too."""
+
+EVIDENCE = (b"thread_", b"prompt_tokens")
+"""Bytes of which a request with evidence holds one; `collect.NEEDLES` then tells which spans."""
 
 AZURE = (b".azure.", b".cognitive.microsoft.")
 """Bytes of which the names of Azure's hosts hold one."""
@@ -195,24 +199,59 @@ def _holding(scoped: shallow.Scoped, needles: tuple[bytes, ...]) -> list[tuple[i
     return [(at, item) for at, item in enumerate(items) if any(needle in item for needle in needles)]
 
 
-def learn(signal: Signal, parsed: shallow.Request, index: Index, settings: Settings, failures: list[Failure]) -> None:
-    """Put what a request's spans or log records say into the index."""
+def learn(  # noqa: PLR0913 - from a request into an index, with what dates and bounds it
+    signal: Signal,
+    parsed: shallow.Request,
+    index: Index,
+    settings: Settings,
+    failures: list[Failure],
+    *,
+    now: float = 0.0,
+    own: set[tuple[bytes, bytes]] | None = None,
+) -> set[str]:
+    """
+    Put what a request's spans or log records say into the index, and return what it was said of (`named_by`).
+
+    `own` are the spans that may be candidates; of the others is not remembered what stands on them.
+    """
+    touched: set[str] = set()
     for resourced in parsed.resourced:
         for scoped in resourced.scoped:
             for _, item in _holding(scoped, collect.NEEDLES):
                 service = _service(shallow.merged(resourced.resource))
                 try:
                     if signal is Signal.LOGS:
-                        for each in collect.of_record(LogRecord.FromString(item), service, settings.payload_attributes):
-                            index.add(each)
-                        continue
-                    span = Span.FromString(item)
+                        found = collect.of_record(LogRecord.FromString(item), service, settings.payload_attributes)
+                        touched |= add_all(found, index, now=now, own=None)
+                    else:
+                        span = Span.FromString(item)
+                        attributes = otlp.read(span.attributes)
+                        found = collect.of_span(span, attributes, service, settings.payload_attributes)
+                        touched |= add_all(found, index, now=now, own=own)
                 except DecodeError:
                     continue
                 except Exception:  # noqa: BLE001 - evidence that cannot be read is evidence that is not there
                     failures.append(Failure("collect evidence", traceback.format_exc()))
-                    continue
-                _learn_span(span, otlp.read(span.attributes), service, index, settings, failures)
+    return touched
+
+
+def add_all(
+    found: Iterable[Evidence], index: Index, *, now: float = 0.0, own: set[tuple[bytes, bytes]] | None = None
+) -> set[str]:
+    """Add evidence to the index, and return what it was said of."""
+    touched: set[str] = set()
+    for each in found:
+        span = (each.place.trace_id, each.place.span_id)
+        of_span = own is None or span in own
+        touched |= index.add(each, now, of_span=of_span)
+        if of_span and each.place.span_id:
+            touched.add(name_of_span(*span))
+    return touched
+
+
+def name_of_span(trace_id: bytes, span_id: bytes) -> str:
+    """Return the name under which `learn` says that something was said of a span."""
+    return f"span {trace_id.hex()} {span_id.hex()}"
 
 
 def learn_model_calls(parsed: shallow.Request, index: Index) -> None:
@@ -233,15 +272,11 @@ def stands_elsewhere(request: bytes, found: Sequence[Found]) -> bool:
 
 def learn_found(found: Found, index: Index, settings: Settings, failures: list[Failure]) -> None:
     """Put what a candidate's own span says into the index."""
-    if found.span is not None and found.candidate is not None:
-        _learn_span(found.span, found.attributes, found.candidate.service, index, settings, failures)
-
-
-def _learn_span(  # noqa: PLR0913, PLR0917 - what it learns from, and where to
-    span: Span, attributes: Attributes, service: str, index: Index, settings: Settings, failures: list[Failure]
-) -> None:
+    if found.span is None or found.candidate is None:
+        return
     try:
-        for each in collect.of_span(span, attributes, service, settings.payload_attributes):
+        service, extra = found.candidate.service, settings.payload_attributes
+        for each in collect.of_span(found.span, found.attributes, service, extra):
             index.add(each)
     except Exception:  # noqa: BLE001 - evidence that cannot be read is evidence that is not there
         failures.append(Failure("collect evidence", traceback.format_exc()))

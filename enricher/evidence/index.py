@@ -31,6 +31,8 @@ class Index:
         self.traces: OrderedDict[bytes, KnownTrace] = OrderedDict()
         self.forgotten_until: dict[str, int] = {}
         """By service, the latest time (in ns, of spans) of which evidence was forgotten."""
+        self.journal: list[Evidence] | None = None
+        """Where what was added is noted for whoever writes it down; None if nobody does."""
         self._of_thread: dict[str, tuple[str, ...]] = {}
         self._of_trace: dict[bytes, tuple[str, ...]] = {}
         self._named_in_trace: dict[bytes, tuple[str, ...]] = {}
@@ -80,6 +82,8 @@ class Index:
         `now` dates it for `forget`. `of_span` tells that the holding span may be a candidate; of others it need not
         be remembered what stands on them.
         """
+        if self.journal is not None:
+            self.journal.append(evidence)
         place, said = evidence.place, evidence.said
         shown = {run.run_id for run in said.runs}
         for run in said.runs:

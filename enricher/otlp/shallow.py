@@ -185,3 +185,18 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at + 1
     raise IndexError(at)
+
+
+def assemble(
+    resource: bytes, resource_schema_url: bytes, scope: bytes, scope_schema_url: bytes, spans: Sequence[bytes]
+) -> Request:
+    """Return a request of one resource and scope. Empty bytes stand for a field that was not there."""
+    request = _Request()
+    resourced = request.resourced.add()  # type: ignore[attr-defined]
+    scoped = resourced.scoped.add()
+    for field, value in ((resourced.resource, resource), (resourced.schema_url, resource_schema_url)):
+        field.extend([value] if value else [])
+    for field, value in ((scoped.scope, scope), (scoped.schema_url, scope_schema_url)):
+        field.extend([value] if value else [])
+    scoped.items.extend(spans)
+    return request

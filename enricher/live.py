@@ -1,0 +1,246 @@
+"""
+The pipeline of a stage that remembers: evidence of other requests counts, and candidates may wait for it.
+
+    request ─▶ learn ─▶ find ─▶ identity? ──yes──▶ mend ─▶ leaves now
+                                   │no, and usage or model is lacking
+                                   └──▶ taken out of the request ─▶ `hold` ─▶ by evidence or at its deadline ─▶ mend
+
+Steps like those of `pipeline`: no I/O, no clock; `now` comes from outside. What is remembered is in `Memory`.
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from enricher.evidence.index import Index
+from enricher.otlp import shallow
+from enricher.otlp.search import contains_any
+from enricher.otlp.shallow import Signal
+from enricher.outcome import ACROSS_TRACES, IDENTITY, Outcome, Reason, Rung
+from enricher.pipeline import Processed, mend
+from enricher.recent import Recent
+from enricher.resolve import resolve
+from enricher.rungs import LATE_NS, Resolution
+from enricher.scan import (
+    EVIDENCE,
+    Failure,
+    Found,
+    find,
+    learn,
+    learn_model_calls,
+    may_match,
+    name_of_span,
+    tie_all,
+    whole_traces,
+)
+from enricher.semconv import Fact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from enricher.recognise import Candidate
+    from enricher.scan import Settings
+
+NEEDED = frozenset({Fact.PROMPT, Fact.COMPLETION, Fact.REQUEST_MODEL, Fact.RESPONSE_MODEL})
+"""Facts that are worth waiting for. Ids and details are written if they are there."""
+
+
+@dataclass
+class Memory:
+    """What a running stage has seen."""
+
+    index: Index = field(default_factory=Index)
+    recent: Recent = field(default_factory=Recent)
+
+
+class Waiting(NamedTuple):
+    """A candidate that was taken out of its request, with what stood above it."""
+
+    candidate: Candidate
+    resource: bytes
+    resource_schema_url: bytes
+    scope: bytes
+    scope_schema_url: bytes
+    span: bytes
+
+
+@dataclass(slots=True)
+class Passing:
+    """A request on its way through, split into what leaves now and what waits."""
+
+    processed: Processed
+    waiting: list[Waiting] = field(default_factory=list)
+    touched: set[str] = field(default_factory=set)
+    """Runs, messages and spans of which the request said something: candidates that wait for them may go."""
+
+
+def process(  # noqa: PLR0913 - the request, what is known, and the time
+    signal: Signal, request: bytes, settings: Settings, memory: Memory, now: float, *, room: int
+) -> Passing:
+    """
+    Learn from a request, mend what identity decides, and take out at most `room` candidates that have to wait.
+
+    Raises `BadRequestError` if the bytes are not an export request; nothing of it may be forwarded then.
+    """
+    parsed = shallow.parse(request)
+    out = Processed(request)
+    passing = Passing(out)
+    if signal is Signal.METRICS:
+        return passing
+    out.items = sum(len(scoped.items) for each in parsed.resourced for scoped in each.scoped)
+    hits = may_match(request, settings) if signal is Signal.TRACES else 0
+    found = find(hits, parsed, settings, out.failures) if hits else []
+    candidates = tie_all(found, out.failures)
+    if contains_any(request, EVIDENCE):
+        own = {(each.trace_id, each.span_id) for each in candidates} if signal is Signal.TRACES else None
+        passing.touched = learn(signal, parsed, memory.index, settings, out.failures, now=now, own=own)
+        if signal is Signal.TRACES and any(memory.index.in_trace(t).bare for t in _traces(parsed, memory.index)):
+            learn_model_calls(parsed, memory.index)
+    if not found:
+        return passing
+    whole = whole_traces(parsed, {each.trace_id for each in candidates})
+    resolutions = climb(
+        candidates,
+        memory,
+        lambda each, rung: not lacks_what_matters(each) and each.trace_id in whole and rung not in ACROSS_TRACES,
+        out.failures,
+    )
+    for each in candidates:
+        memory.recent.add(each, now)
+    staying, leaving, left = _split(found, resolutions, room)
+    changed = mend(leaving, left, memory.index, settings, out)
+    passing.waiting = _take_out(parsed, staying)
+    if changed or staying:
+        out.request = parsed.SerializeToString()
+        out.items -= len(staying)
+    return passing
+
+
+def _traces(parsed: shallow.Request, index: Index) -> list[bytes]:
+    """Return the traces of the request of which the index knows something besides runs."""
+    if not index.traces:
+        return []
+    return [trace_id for _, _, item in shallow.items(parsed) if (trace_id := item[2:18]) in index.traces]
+
+
+def lacks_what_matters(candidate: Candidate) -> bool:
+    """Tell whether the candidate lacks its pair of counts or its model, under every key that could hold them."""
+    return (
+        candidate.own_pair is None
+        or Fact.REQUEST_MODEL not in candidate.own
+        or Fact.RESPONSE_MODEL not in candidate.own
+    )
+
+
+def climb(
+    candidates: Sequence[Candidate],
+    memory: Memory,
+    settled: Callable[[Candidate, Rung], bool],
+    failures: list[Failure],
+) -> list[Resolution]:
+    """Resolve candidates among all that may want the same runs."""
+    try:
+        peers = memory.recent.peers(candidates)
+        return resolve([*candidates, *peers], memory.index, settled)[: len(candidates)]
+    except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
+        failures.append(Failure("resolve", traceback.format_exc()))
+        return [Resolution(Reason.STEP_FAILED)] * len(candidates)
+
+
+def is_done(candidate: Candidate, resolution: Resolution) -> bool:
+    """Tell whether waiting can add nothing that matters: identity gave the counts, or nothing that matters lacks."""
+    if resolution.reason is Reason.STEP_FAILED or not lacks_what_matters(candidate):
+        return True
+    return resolution.reason is Reason.ENRICHED and resolution.rung in {*IDENTITY, Rung.SAME_START}
+
+
+def waits_for(waiting: Candidate, resolution: Resolution) -> set[str]:
+    """Return the runs, messages and spans whose evidence could let the candidate go."""
+    run = {resolution.run.run_id} if resolution.run is not None else set()
+    return {*waiting.run_ids, *waiting.message_ids, *run, name_of_span(waiting.trace_id, waiting.span_id)}
+
+
+def settled_at_deadline(memory: Memory) -> Callable[[Candidate, Rung], bool]:
+    """
+    Return what tells, at a candidate's deadline, whether uniqueness may be believed.
+
+    It may, unless evidence of the candidate's time has been forgotten: it may have been of a second run.
+    """
+
+    def settled(candidate: Candidate, _: Rung) -> bool:
+        return candidate.start > memory.index.forgotten_until.get(candidate.service, -LATE_NS)
+
+    return settled
+
+
+def released(
+    waiting: Sequence[Waiting], resolutions: Sequence[Resolution], settings: Settings, memory: Memory
+) -> tuple[list[tuple[bytes, int]], list[Outcome], list[Failure]]:
+    """
+    Return requests with the waiting spans mended, and their outcomes; spans of one resource and scope together.
+
+    Resource and scope are the bytes that they came as.
+    """
+    requests: list[tuple[bytes, int]] = []
+    outcomes: list[Outcome] = []
+    failures: list[Failure] = []
+    together: dict[tuple[bytes, bytes, bytes, bytes], list[int]] = {}
+    for number, each in enumerate(waiting):
+        together.setdefault(each[1:5], []).append(number)
+    for above, numbers in together.items():
+        parsed = shallow.assemble(*above, [waiting[number].span for number in numbers])
+        items = parsed.resourced[0].scoped[0].items
+        found = [Found(items, at, waiting[number].candidate) for at, number in enumerate(numbers)]
+        out = Processed(b"")
+        mend(found, [resolutions[number] for number in numbers], memory.index, settings, out)
+        requests.append((parsed.SerializeToString(), len(numbers)))
+        outcomes += out.outcomes
+        failures += out.failures
+    return requests, outcomes, failures
+
+
+def _split(
+    found: Sequence[Found], resolutions: Sequence[Resolution], room: int
+) -> tuple[list[Found], list[Found], list[Resolution]]:
+    """Return what stays, what leaves, and the resolutions of what leaves."""
+    staying: list[Found] = []
+    leaving: list[Found] = []
+    left: list[Resolution] = []
+    resolved = iter(resolutions)
+    for each in found:
+        if each.candidate is None:
+            leaving.append(each)
+            continue
+        resolution = next(resolved)
+        if is_done(each.candidate, resolution) or len(staying) >= room:
+            leaving.append(each)
+            left.append(resolution)
+        else:
+            staying.append(each)
+    return staying, leaving, left
+
+
+def _take_out(parsed: shallow.Request, staying: Sequence[Found]) -> list[Waiting]:
+    """Remove spans from the request, and scopes and resources that are empty then; return them."""
+    if not staying:
+        return []
+    taken: list[Waiting] = []
+    for at in reversed(range(len(parsed.resourced))):
+        resourced = parsed.resourced[at]
+        for number in reversed(range(len(resourced.scoped))):
+            scoped = resourced.scoped[number]
+            mine = [each for each in staying if each.items is scoped.items]
+            above = (resourced.resource, resourced.schema_url, scoped.scope, scoped.schema_url)
+            for each in sorted(mine, key=lambda each: -each.at):
+                if each.candidate is not None:
+                    resource, resource_url, scope, scope_url = map(shallow.merged, above)
+                    span = scoped.items[each.at]
+                    taken.append(Waiting(each.candidate, resource, resource_url, scope, scope_url, span))
+                del scoped.items[each.at]
+            if mine and not scoped.items:
+                del resourced.scoped[number]
+        if not resourced.scoped:
+            del parsed.resourced[at]
+    return taken[::-1]

@@ -1,0 +1,63 @@
+"""
+Candidates of the last minutes, so that one that is decided later knows of those that may want the same run.
+
+Held ones and ones that have left alike: a run that is another span's is not free, whether or not that span has left.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from enricher.rungs import start_key
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+    from enricher.recognise import Candidate
+
+
+class Recent:
+    """Look-up of candidates by what can make them rivals: trace, answers within a service, and start."""
+
+    def __init__(self) -> None:
+        self._all: OrderedDict[int, tuple[float, Candidate]] = OrderedDict()
+        self._by: dict[Hashable, dict[int, Candidate]] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, candidate: Candidate, now: float) -> None:
+        """Remember a candidate; the same object only once."""
+        if id(candidate) not in self._all:
+            self._all[id(candidate)] = (now, candidate)
+            for key in _keys(candidate):
+                self._by.setdefault(key, {})[id(candidate)] = candidate
+
+    def peers(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        """Return the other candidates that may want a run of one of these."""
+        own = {id(candidate): candidate for candidate in candidates}
+        found: dict[int, Candidate] = {}
+        for candidate in own.values():
+            for key in _keys(candidate):
+                found |= self._by.get(key, {})
+        return [candidate for number, candidate in found.items() if number not in own]
+
+    def forget(self, before: float, keep: int) -> None:
+        """Forget what was added before a time, and the oldest of what is more than `keep`."""
+        while self._all and (next(iter(self._all.values()))[0] < before or len(self._all) > keep):
+            number, (_, candidate) = self._all.popitem(last=False)
+            for key in _keys(candidate):
+                known = self._by.get(key, {})
+                known.pop(number, None)
+                if not known:
+                    self._by.pop(key, None)
+
+
+def _keys(candidate: Candidate) -> list[Hashable]:
+    return [
+        candidate.trace_id,
+        start_key(candidate),
+        *((candidate.service, answer) for answer in candidate.answers),
+        *(("thread", thread_id) for thread_id in candidate.thread_ids),
+    ]
