@@ -25,6 +25,7 @@ from enricher.resolve import resolve
 from enricher.rungs import LATE_NS, Resolution
 from enricher.scan import (
     EVIDENCE,
+    MODEL_CALL,
     Failure,
     Found,
     find,
@@ -96,8 +97,8 @@ def process(  # noqa: PLR0913 - the request, what is known, and the time
     if contains_any(request, EVIDENCE):
         own = {(each.trace_id, each.span_id) for each in candidates} if signal is Signal.TRACES else None
         passing.touched = learn(signal, parsed, memory.index, settings, out.failures, now=now, own=own)
-        if signal is Signal.TRACES and any(memory.index.in_trace(t).bare for t in _traces(parsed, memory.index)):
-            learn_model_calls(parsed, memory.index)
+    if signal is Signal.TRACES and contains_any(request, MODEL_CALL):
+        learn_model_calls(parsed, memory.index, now)
     if not found:
         return passing
     whole = whole_traces(parsed, {each.trace_id for each in candidates})
@@ -110,19 +111,13 @@ def process(  # noqa: PLR0913 - the request, what is known, and the time
     for each in candidates:
         memory.recent.add(each, now)
     staying, leaving, left = _split(found, resolutions, room)
+    claim([each.candidate for each in leaving if each.candidate is not None], left, memory, now)
     changed = mend(leaving, left, memory.index, settings, out)
     passing.waiting = _take_out(parsed, staying)
     if changed or staying:
         out.request = parsed.SerializeToString()
         out.items -= len(staying)
     return passing
-
-
-def _traces(parsed: shallow.Request, index: Index) -> list[bytes]:
-    """Return the traces of the request of which the index knows something besides runs."""
-    if not index.traces:
-        return []
-    return [trace_id for _, _, item in shallow.items(parsed) if (trace_id := item[2:18]) in index.traces]
 
 
 def lacks_what_matters(candidate: Candidate) -> bool:
@@ -143,17 +138,27 @@ def climb(
     """Resolve candidates among all that may want the same runs."""
     try:
         peers = memory.recent.peers(candidates)
-        return resolve([*candidates, *peers], memory.index, settled)[: len(candidates)]
+        return resolve([*candidates, *peers], memory.index, settled, memory.recent.claimed)[: len(candidates)]
     except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
         failures.append(Failure("resolve", traceback.format_exc()))
         return [Resolution(Reason.STEP_FAILED)] * len(candidates)
+
+
+def claim(candidates: Sequence[Candidate], resolutions: Sequence[Resolution], memory: Memory, now: float) -> None:
+    """Remember which runs were given to candidates that leave."""
+    for candidate, resolution in zip(candidates, resolutions, strict=True):
+        if resolution.run is not None:
+            memory.recent.claim(resolution.run.run_id, candidate, now)
 
 
 def is_done(candidate: Candidate, resolution: Resolution) -> bool:
     """Tell whether waiting can add nothing that matters: identity gave the counts, or nothing that matters lacks."""
     if resolution.reason is Reason.STEP_FAILED or not lacks_what_matters(candidate):
         return True
-    return resolution.reason is Reason.ENRICHED and resolution.rung in {*IDENTITY, Rung.SAME_START}
+    if resolution.reason is not Reason.ENRICHED or resolution.rung not in {*IDENTITY, Rung.SAME_START}:
+        return False
+    # Counts that stand beside the run's id are the run's only as long as no payload of it says otherwise.
+    return resolution.run is None or resolution.run.final is not None
 
 
 def waits_for(waiting: Candidate, resolution: Resolution) -> set[str]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
     from enricher.recognise import Candidate
+    from enricher.rungs import StartKey
 
 
 class Recent:
@@ -23,6 +24,9 @@ class Recent:
     def __init__(self) -> None:
         self._all: OrderedDict[int, tuple[float, Candidate]] = OrderedDict()
         self._by: dict[Hashable, dict[int, Candidate]] = {}
+        self._claims: OrderedDict[tuple[str, StartKey], float] = OrderedDict()
+        self.claimed: dict[str, set[StartKey]] = {}
+        """By run, the starts of the spans that it was given to."""
 
     def __len__(self) -> int:
         return len(self._all)
@@ -33,6 +37,13 @@ class Recent:
             self._all[id(candidate)] = (now, candidate)
             for key in _keys(candidate):
                 self._by.setdefault(key, {})[id(candidate)] = candidate
+
+    def claim(self, run_id: str, candidate: Candidate, now: float) -> None:
+        """Remember that a run was given to a candidate."""
+        key = start_key(candidate)
+        self._claims[run_id, key] = now
+        self._claims.move_to_end((run_id, key))
+        self.claimed.setdefault(run_id, set()).add(key)
 
     def peers(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Return the other candidates that may want a run of one of these."""
@@ -52,6 +63,12 @@ class Recent:
                 known.pop(number, None)
                 if not known:
                     self._by.pop(key, None)
+        while self._claims and (next(iter(self._claims.values())) < before or len(self._claims) > keep):
+            (run_id, start), _ = self._claims.popitem(last=False)
+            starts = self.claimed.get(run_id, set())
+            starts.discard(start)
+            if not starts:
+                self.claimed.pop(run_id, None)
 
 
 def _keys(candidate: Candidate) -> list[Hashable]:

@@ -9,6 +9,7 @@ everything has been seen (`settled`): the end of a replay, a candidate's deadlin
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from enricher.outcome import Reason, Rung
@@ -26,20 +27,26 @@ from enricher.rungs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from enricher.evidence.index import Index
     from enricher.recognise import Candidate
+    from enricher.rungs import StartKey
 
 
 def resolve(
-    candidates: Sequence[Candidate], index: Index, settled: Callable[[Candidate, Rung], bool] = lambda *_: True
+    candidates: Sequence[Candidate],
+    index: Index,
+    settled: Callable[[Candidate, Rung], bool] = lambda *_: True,
+    claimed: Mapping[str, AbstractSet[StartKey]] = MappingProxyType({}),
 ) -> list[Resolution]:
     """
     Return one resolution a candidate, in their order.
 
     Candidates are resolved together because they exclude each other: a run that an id ties to one of them is not
-    free for another. `settled` tells of a candidate whether the uniqueness that a rung found may be believed now.
+    free for another. `settled` tells of a candidate whether the uniqueness that a rung found may be believed now,
+    `claimed` of runs which spans, by their start, they were given to before.
     """
     found = [by_identity(each, index) for each in candidates]
     if all(each is not None and each.decided for each in found):
@@ -48,9 +55,9 @@ def resolve(
     identified = [each is not None for each in found]
     for rung in (by_thread, by_text, by_trace, by_service):
         takers = [c for c, each in zip(candidates, found, strict=True) if not _is_settled_elsewhere(c, each)]
-        taken = {each.run.run_id for each in found if each is not None and each.run is not None}
+        taken = {each.run.run_id for each in found if each is not None and each.run is not None} | claimed.keys()
         found = [each or rung(c, index, taken, takers) for c, each in zip(candidates, found, strict=True)]
-        _leave_rivals_alone(candidates, found, identified, index)
+        _leave_rivals_alone(candidates, found, identified, index, claimed)
         _give_twins_their_run(candidates, found)
     resolved = []
     for candidate, each, is_identity in zip(candidates, found, identified, strict=True):
@@ -67,14 +74,18 @@ def _is_settled_elsewhere(candidate: Candidate, found: Resolution | None) -> boo
 
 
 def _leave_rivals_alone(
-    candidates: Sequence[Candidate], found: list[Resolution | None], identified: Sequence[bool], index: Index
+    candidates: Sequence[Candidate],
+    found: list[Resolution | None],
+    identified: Sequence[bool],
+    index: Index,
+    claimed: Mapping[str, AbstractSet[StartKey]],
 ) -> None:
     """
     Make a run ambiguous that two spans would get and that identity ties to at most one of them.
 
     Where the run of one of them was not recorded, the other's would be written on both.
     """
-    starts: dict[str, set[tuple[object, ...]]] = {}
+    starts = {run_id: set(keys) for run_id, keys in claimed.items()}
     for candidate, each in zip(candidates, found, strict=True):
         if each is not None and each.run is not None:
             starts.setdefault(each.run.run_id, set()).add(start_key(candidate))
@@ -91,7 +102,7 @@ def _give_twins_their_run(candidates: Sequence[Candidate], found: list[Resolutio
     that begin in the same nanosecond are the same run's. Starts on a multiple of 100 ns may come from a coarser
     clock, on which two runs can share one.
     """
-    decided: dict[tuple[object, ...], dict[str, Resolution]] = {}
+    decided: dict[StartKey, dict[str, Resolution]] = {}
     for candidate, each in zip(candidates, found, strict=True):
         if each is not None and each.run is not None and candidate.start % 100:
             decided.setdefault(start_key(candidate), {})[each.run.run_id] = each

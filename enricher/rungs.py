@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from enricher.evidence.payload import Usage
     from enricher.recognise import Candidate
 
+    StartKey = tuple[str, str, str, int]
+
 LATE_NS: Final = 10_000_000_000
 """How long after a span's end the first evidence of its run may begin (an application logs the answer afterwards)."""
 
@@ -314,6 +316,6 @@ def nothing(candidate: Candidate, index: Index) -> Resolution:
     return Resolution(Reason.PAYLOAD_ABSENT)
 
 
-def start_key(candidate: Candidate) -> tuple[object, ...]:
+def start_key(candidate: Candidate) -> StartKey:
     """Return what spans of one run share: OpenLLMetry notes the start once a run."""
     return candidate.service, candidate.scope, candidate.rule.name, candidate.start

@@ -53,6 +53,9 @@ AZURE = (b".azure.", b".cognitive.microsoft.")
 TRACE_ID_FIELD = b"\x0a\x10"
 """Field 1 of a span: 16 bytes."""
 
+SPAN_ID_FIELD = b"\x12\x08"
+"""Field 2 of a span: 8 bytes."""
+
 MANY = 16
 """Items from which on a scope is searched as a whole first."""
 
@@ -254,14 +257,18 @@ def name_of_span(trace_id: bytes, span_id: bytes) -> str:
     return f"span {trace_id.hex()} {span_id.hex()}"
 
 
-def learn_model_calls(parsed: shallow.Request, index: Index) -> None:
+def learn_model_calls(parsed: shallow.Request, index: Index, now: float = 0.0) -> None:
     """Note the spans that call a model: near them, a usage object that stands alone may be theirs."""
     for resourced in parsed.resourced:
         for scoped in resourced.scoped:
             for _, item in _holding(scoped, MODEL_CALL):
+                # Trace and span id come first wherever anybody writes fields in order: no need to decode the span.
+                if item[:2] == TRACE_ID_FIELD and item[18:20] == SPAN_ID_FIELD:
+                    index.add_model_call(item[2:18], item[20:28], now)
+                    continue
                 with suppress(DecodeError):
                     span = Span.FromString(item)
-                    index.add_model_call(span.trace_id, span.span_id)
+                    index.add_model_call(span.trace_id, span.span_id, now)
 
 
 def stands_elsewhere(request: bytes, found: Sequence[Found]) -> bool:

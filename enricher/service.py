@@ -8,40 +8,46 @@ from __future__ import annotations
 
 import asyncio
 import signal as signals
+from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from enricher import pipeline, scan
+from enricher.config.model import RetryConfig
+from enricher.deliver.drain import Drain
 from enricher.deliver.file_exporter import FileExporter
 from enricher.deliver.grpc_exporter import GrpcExporter
 from enricher.errors import EnricherError
+from enricher.hold import Hold
+from enricher.otlp.shallow import Signal
 from enricher.receive.grpc_server import GrpcReceiver
+from enricher.storage import Store, StoreError, StoreFullError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from enricher import live
     from enricher.config.model import Config, OtlpExporterConfig
-    from enricher.otlp.shallow import Signal
+    from enricher.deliver import Exporter
     from enricher.outcome import Outcome
+    from enricher.storage import Recovery
 
 SHUTDOWN_GRACE = 10.0
 """Seconds that requests in flight have to finish after SIGTERM; twice the default timeout of an export."""
 
+DESTINATION = "default"
+"""The queue's name for the one downstream there is."""
+
 _log = structlog.get_logger()
 
 
-class Exporter(Protocol):
-    """What takes requests to their destination."""
+class Part(Protocol):
+    """What has to be started."""
 
     async def start(self) -> None:
         """Make ready; raises `EnricherError` if that cannot be."""
-
-    async def export(self, signal: Signal, request: bytes) -> bytes:
-        """Deliver and return the destination's answer; raises `RetryableError` or `PermanentError`."""
-
-    async def shutdown(self, grace: float = 0.0) -> None:
-        """Finish what is in flight within `grace` seconds. Safe without `start`, and twice."""
 
 
 class Service:
@@ -51,6 +57,11 @@ class Service:
         self._config = config
         self._settings = scan.Settings.from_config(config)
         self._exporter = exporter_of(config)
+        self._store: Store | None = None
+        self._hold: Hold | None = None
+        self._drain: Drain | None = None
+        if config.hold.enabled:
+            self._remember(config)
         grpc = config.receivers.otlp.protocols.grpc
         self.receiver = GrpcReceiver(
             str(grpc.endpoint), self.consume, max_receive_bytes=grpc.max_recv_msg_size_mib << 20
@@ -59,32 +70,85 @@ class Service:
         # A log call that is filtered out costs as much as the rest of a candidate.
         self._log_candidates = config.telemetry.logs.level == "debug"
 
+    def _remember(self, config: Config) -> None:
+        """Build the parts of a stage that remembers: the store, what waits in it, and what leaves it."""
+        store = Store(config.storage.directory, max_size_bytes=config.storage.max_size_mib << 20)
+        otlp = config.exporters.otlp
+        retry = otlp.retry_on_failure if otlp is not None else RetryConfig()
+        drain = Drain(store, DESTINATION, self._exporter, retry)
+        self._store, self._drain = store, drain
+        self._hold = Hold(config.hold, self._settings, store, DESTINATION, note=self._note, queued=drain.wake)
+
+    def _parts(self) -> list[Part]:
+        """Return the parts in the order in which they start: downstream first, receivers last."""
+        parts: list[Part | None] = [self._exporter, self._hold, self._drain]
+        return [part for part in parts if part is not None]
+
     async def start(self) -> None:
         """Start every part. Raises `EnricherError` if one cannot start; those that did are stopped again."""
-        await self._exporter.start()
         try:
+            if self._store is not None:
+                recovery = await self._store.open()
+                _log_recovery(recovery)
+            for part in self._parts():
+                await part.start()
             await self.receiver.start()
         except EnricherError:
-            await self._exporter.shutdown()
+            await self.shutdown(0)
             raise
 
     async def shutdown(self, grace: float = SHUTDOWN_GRACE) -> None:
-        """Refuse what is new, finish what is in flight."""
+        """Refuse what is new, finish what is in flight, leave in the store what waits. The store closes last."""
         await self.receiver.shutdown(grace)
+        if self._hold is not None:
+            await self._hold.shutdown()
+        if self._drain is not None:
+            await self._drain.shutdown(grace)
         await self._exporter.shutdown(grace)
+        if self._store is not None:
+            await self._store.close()
 
     async def consume(self, signal: Signal, request: bytes) -> bytes:
         """
-        Mend a request, send it on, and return downstream's answer.
+        Mend a request, send it on, and return downstream's answer; candidates that wait are in the store by then.
 
         Raises `BadRequestError` for what is not OTLP, and what the exporter raises. Nothing is acknowledged that
-        downstream has not accepted.
+        downstream has not accepted or the store has not committed.
         """
         if not request:
             return b""
-        processed = pipeline.process(signal, request, self._settings)
-        self._note(processed.outcomes, processed.failures)
-        return await self._exporter.export(signal, processed.request)
+        if self._hold is None:
+            processed = pipeline.process(signal, request, self._settings)
+            self._note(processed.outcomes, processed.failures)
+            return await self._exporter.export(signal, processed.request)
+        passing = self._hold.process(signal, request)
+        self._note(passing.processed.outcomes, passing.processed.failures)
+        self._hold.learned(passing.touched)
+        if not passing.waiting:
+            return await self._exporter.export(signal, passing.processed.request)
+        # A client that leaves must not leave rows behind of which nobody knows.
+        return await asyncio.shield(asyncio.create_task(self._hold_and_send(self._hold, passing)))
+
+    async def _hold_and_send(self, hold: Hold, passing: live.Passing) -> bytes:
+        committing = asyncio.create_task(hold.commit(passing.waiting))
+        answer = b""
+        try:
+            if passing.processed.request:
+                answer = await self._exporter.export(Signal.TRACES, passing.processed.request)
+        except Exception:
+            with suppress(StoreError, StoreFullError):
+                await hold.withdraw(await committing)
+            raise
+        try:
+            rows = await committing
+        except (StoreError, StoreFullError) as error:
+            # What cannot be kept goes on as it is (F36).
+            _log.warning("candidates cannot be held and pass on at once", spans=len(passing.waiting), error=str(error))
+            for body in hold.give_up(passing.waiting):
+                await self._exporter.export(Signal.TRACES, body)
+        else:
+            hold.admit(rows, passing.waiting)
+        return answer
 
     def _note(self, outcomes: Sequence[Outcome], failures: Sequence[scan.Failure]) -> None:
         for failure in failures:
@@ -152,6 +216,14 @@ def grpc_exporter(otlp: OtlpExporterConfig) -> GrpcExporter:
         key_file=otlp.tls.key_file,
         server_name_override=otlp.tls.server_name_override,
     )
+
+
+def _log_recovery(recovery: Recovery) -> None:
+    """Say what was found in the store, if there was anything to say."""
+    said = {name: value for name, value in asdict(recovery).items() if value and name != "problems"}
+    _log.info("store opened", **said)
+    for problem in recovery.problems:
+        _log.error("something was wrong with the store", problem=problem)
 
 
 async def run(config: Config) -> None:

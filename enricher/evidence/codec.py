@@ -19,9 +19,9 @@ def pack(evidence: Evidence) -> bytes:
         [
             VERSION,
             [place.where, place.service, place.trace_id.hex(), place.span_id.hex(), place.start, place.end],
-            [(*run[:-1], run.usage) for run in said.runs],
+            [(*run[:-1], _values(run.usage)) for run in said.runs],
             [(*message[:-1], [text.hex() for text in message.texts]) for message in said.messages],
-            said.bare,
+            [_values(usage) for usage in said.bare],
             sorted(said.mentioned),
             said.unreadable,
             evidence.urls,
@@ -52,3 +52,7 @@ def unpack(data: bytes) -> Evidence | None:
 
 def _usage(values: Any) -> Usage | None:
     return None if values is None else Usage(*values)
+
+
+def _values(usage: Usage | None) -> tuple[int | None, ...] | None:
+    return None if usage is None else tuple(usage)
