@@ -114,6 +114,8 @@ class Hold:
             wait = min(max(span.due - wall, 0.0), self._config.wait_duration)
             self._take_over(row, span, now + wait)
         self.memory.index.journal = []
+        # What was seen before the stop may decide, or name the run whose evidence is still to come.
+        self._release_decided(list(self._held.values()))
         self._ticking = asyncio.create_task(self._tick())
 
     async def shutdown(self) -> None:
@@ -224,7 +226,8 @@ class Hold:
         )
         request = parsed.SerializeToString()
         failures: list[Failure] = []
-        found = find(may_match(request, self._settings), parsed, self._settings, failures)
+        hits = may_match(request, self._settings)
+        found = find(hits, parsed, self._settings, failures) if hits else []
         candidates = tie_all(found, failures)
         self._note([], failures)
         if not candidates:

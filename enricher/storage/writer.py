@@ -128,11 +128,14 @@ class Writer:
             connection.execute("BEGIN IMMEDIATE")
             results = [self._one(connection, job) for job in jobs]
             connection.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whoever waits must be answered
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            failed = from_sqlite(error, self._where) if isinstance(error, sqlite3.Error) else StoreError(str(error))
-            results = [failed] * len(jobs)
+            results = [self._failed(error)] * len(jobs)
+        except BaseException as error:
+            for job in jobs:
+                _answer(job, self._failed(error))
+            raise
         for job, result in zip(jobs, results, strict=True):
             _answer(job, result)
 
@@ -142,13 +145,20 @@ class Writer:
             if job.growth:
                 self._quota.admit(connection, job.growth)
             result = job.operation(connection)
-        except (sqlite3.Error, StoreError) as error:
+        except Exception as error:
             if not connection.in_transaction:
                 raise  # the whole group is gone
             connection.execute("ROLLBACK TO one")
-            result = from_sqlite(error, self._where) if isinstance(error, sqlite3.Error) else error
+            result = self._failed(error)
         connection.execute("RELEASE one")
         return result
+
+    def _failed(self, error: BaseException) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
+        if isinstance(error, sqlite3.Error):
+            return from_sqlite(error, self._where)
+        return StoreError(f"{self._where}: {type(error).__name__}: {error}")
 
     def _refuse_all(self) -> None:
         while True:

@@ -1,0 +1,298 @@
+"""Candidates that wait: by evidence, at their deadline, through restarts, and what happens when they cannot."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from enricher import live
+from enricher.config.model import HoldConfig, RetryConfig
+from enricher.deliver.drain import Drain
+from enricher.errors import PermanentError, RetryableError
+from enricher.hold import Hold
+from enricher.otlp.shallow import Signal
+from enricher.outcome import Reason, Rung
+from enricher.scan import Settings
+from enricher.storage import Store
+from tests.support.build import (
+    a_list,
+    a_log_record,
+    a_message_payload,
+    a_request,
+    a_run_payload,
+    a_span,
+    an_http_span,
+    as_json,
+    attributes,
+    items_of,
+    openllmetry_span,
+)
+
+NEW, OLD = "0.45.6", "0.33.12"
+LONG = {"wait_duration": "60s", "evidence_ttl": "120s"}
+
+
+class Exporter:
+    """Takes what it is given, or answers by script."""
+
+    def __init__(self):
+        self.got = []
+        self.answers = []
+        self.arrived = asyncio.Event()
+
+    async def start(self):
+        pass
+
+    async def shutdown(self, grace=0.0):
+        pass
+
+    async def export(self, signal, request):
+        if self.answers:
+            raise self.answers.pop(0)
+        self.got.append((signal, request))
+        self.arrived.set()
+        return b""
+
+
+class Stage:
+    """Hold, drain and store, put together as the service does it, without its sockets."""
+
+    def __init__(self, directory, **config):
+        self.outcomes, self.failures = [], []
+        self.exporter = Exporter()
+        self.store = Store(directory, max_size_bytes=16 << 20)
+        self.drain = Drain(self.store, "default", self.exporter, RetryConfig(initial_interval="10ms"))
+        self.hold = Hold(
+            HoldConfig(**config), Settings(), self.store, "default", note=self._note, queued=self.drain.wake
+        )
+
+    def _note(self, outcomes, failures):
+        self.outcomes += outcomes
+        self.failures += failures
+
+    async def take(self, *items, signal=Signal.TRACES):
+        passing = self.hold.process(signal, a_request(items))
+        self._note(passing.processed.outcomes, passing.processed.failures)
+        self.hold.learned(passing.touched)
+        self.hold.admit(await self.hold.commit(passing.waiting), passing.waiting)
+        return passing
+
+    async def left(self):
+        """Wait for the next request that leaves later, and return its spans."""
+        await asyncio.wait_for(self.exporter.arrived.wait(), 10)
+        self.exporter.arrived.clear()
+        return [raw for _, request in self.exporter.got for raw in items_of(request)]
+
+
+@asynccontextmanager
+async def a_stage(directory, **config):
+    stage = Stage(directory, **{**LONG, **config})
+    await stage.store.open()
+    await stage.hold.start()
+    await stage.drain.start()
+    try:
+        yield stage
+    finally:
+        await stage.hold.shutdown()
+        await stage.drain.shutdown()
+        await stage.store.close()
+    assert not stage.failures
+
+
+LISTING = an_http_span(a_list([a_message_payload()]), start=20, end=20.5, number=60)
+FINAL = an_http_span(a_run_payload(), start=18, end=19, number=61)
+
+
+async def test_f35_a_payload_that_came_before_its_span_decides_at_once(tmp_path):
+    async with a_stage(tmp_path) as stage:
+        await stage.take(LISTING)
+        await stage.take(FINAL)
+        passing = await stage.take(openllmetry_span(NEW, usage=None))
+
+        assert passing.waiting == []
+        assert [(each.reason, each.rung) for each in stage.outcomes] == [(Reason.ENRICHED, Rung.MESSAGE_ID)]
+
+
+async def test_a_span_waits_for_its_run_and_leaves_with_it(tmp_path):
+    async with a_stage(tmp_path) as stage:
+        passing = await stage.take(openllmetry_span(NEW, usage=None), a_span(number=9))
+        assert (len(passing.waiting), len(items_of(passing.processed.request))) == (1, 1)
+
+        await stage.take(LISTING)
+        await stage.take(a_log_record(as_json(a_run_payload()), seconds=21), signal=Signal.LOGS)
+        (raw,) = await stage.left()
+
+        assert attributes(raw)["gen_ai.usage.prompt_tokens"] == 1200
+        assert stage.hold.counts.released_by_evidence == 1
+
+
+async def test_a_request_of_which_all_waits_has_nothing_to_send(tmp_path):
+    async with a_stage(tmp_path) as stage:
+        passing = await stage.take(openllmetry_span(OLD))
+
+        assert passing.processed.request == b""
+
+
+async def test_uniqueness_decides_at_the_deadline_and_not_before(tmp_path):
+    async with a_stage(tmp_path, wait_duration="300ms") as stage:
+        passing = await stage.take(openllmetry_span(OLD), FINAL)
+        assert len(passing.waiting) == 1
+        (raw,) = await stage.left()
+
+        assert attributes(raw)["gen_ai.usage.prompt_tokens"] == 1200
+        assert stage.hold.counts.released_at_deadline == 1
+
+
+async def test_a_second_run_that_came_while_it_waited_leaves_it_alone(tmp_path):
+    async with a_stage(tmp_path, wait_duration="300ms") as stage:
+        await stage.take(openllmetry_span(OLD, answers=[]), FINAL)
+        await stage.take(an_http_span(a_run_payload(number=2), start=18, end=19, number=62))
+        (raw,) = await stage.left()
+
+        assert "gen_ai.usage.prompt_tokens" not in attributes(raw)
+        assert stage.outcomes[-1].reason is Reason.AMBIGUOUS
+
+
+async def test_f33_a_payload_that_never_comes_costs_the_usage_and_not_the_span(tmp_path):
+    async with a_stage(tmp_path, wait_duration="100ms") as stage:
+        await stage.take(openllmetry_span(OLD))
+        (raw,) = await stage.left()
+
+        assert attributes(raw)["gen_ai.system"] == "openai"
+        assert stage.outcomes[-1].reason is Reason.PAYLOAD_ABSENT
+
+
+async def test_f34_evidence_at_the_deadline_lets_one_copy_out(tmp_path):
+    async with a_stage(tmp_path, wait_duration="100ms") as stage:
+        span = openllmetry_span(NEW, usage=None)
+        await stage.take(span)
+        await asyncio.sleep(0.09)
+        await stage.take(LISTING)
+        await stage.take(FINAL)
+        await stage.left()
+        await asyncio.sleep(0.3)
+
+        assert len([raw for _, request in stage.exporter.got for raw in items_of(request)]) == 1
+        assert (await stage.store.counts()).held.rows == 0
+
+
+async def test_spans_of_one_resource_and_scope_leave_together_as_they_came(tmp_path):
+    async with a_stage(tmp_path, wait_duration="200ms") as stage:
+        await stage.take(openllmetry_span(OLD, number=1), openllmetry_span(OLD, number=2, trace=2))
+        await stage.take(openllmetry_span(OLD, number=3, trace=3, service="other"))
+        await stage.left()
+        await asyncio.sleep(0.2)
+
+        assert sorted(len(items_of(request)) for _, request in stage.exporter.got) == [1, 2]
+
+
+async def test_f36_without_room_a_candidate_passes_on_at_once_and_is_counted(tmp_path):
+    async with a_stage(tmp_path, max_spans=1) as stage:
+        await stage.take(openllmetry_span(OLD, number=1))
+        passing = await stage.take(openllmetry_span(OLD, number=2, trace=2))
+
+        assert passing.waiting == []
+        assert len(items_of(passing.processed.request)) == 1
+        assert stage.hold.counts.bypassed == 1
+
+
+async def test_f18_what_waited_is_there_after_a_restart_and_so_is_what_was_seen(tmp_path):
+    async with a_stage(tmp_path) as stage:
+        await stage.take(LISTING)
+        await stage.take(openllmetry_span(NEW, usage=None))
+        assert (await stage.store.counts()).held.rows == 1
+    async with a_stage(tmp_path) as stage:
+        await stage.take(FINAL)
+        (raw,) = await stage.left()
+
+        assert attributes(raw)["gen_ai.usage.prompt_tokens"] == 1200
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+async def test_f32_a_clock_that_jumped_makes_no_span_wait_longer_than_it_should(tmp_path, days):
+    async with a_stage(tmp_path, wait_duration="400ms") as stage:
+        await stage.take(openllmetry_span(OLD))
+    stage = Stage(tmp_path, wait_duration="400ms")
+    wall = stage.store.clock
+    stage.store.clock = lambda: wall() + days * 86400
+    await stage.store.open()
+    await stage.hold.start()
+    await stage.drain.start()
+    try:
+        assert len(await stage.left()) == 1
+    finally:
+        await stage.hold.shutdown()
+        await stage.drain.shutdown()
+        await stage.store.close()
+
+
+async def test_a_span_whose_rule_is_gone_leaves_as_it_came(tmp_path):
+    span = openllmetry_span(OLD)
+    async with a_stage(tmp_path) as stage:
+        await stage.take(span)
+    stage = Stage(tmp_path)
+    stage.hold._settings = Settings(recogniser=type(Settings().recogniser)(()))
+    await stage.store.open()
+    await stage.hold.start()
+    await stage.drain.start()
+    try:
+        assert await stage.left() == [span.raw]
+    finally:
+        await stage.hold.shutdown()
+        await stage.drain.shutdown()
+        await stage.store.close()
+
+
+async def test_f04_a_released_span_is_tried_again_until_it_is_taken(tmp_path):
+    async with a_stage(tmp_path, wait_duration="50ms") as stage:
+        stage.exporter.answers = [RetryableError(14, "away"), RetryableError(14, "away")]
+        await stage.take(openllmetry_span(OLD))
+
+        assert len(await stage.left()) == 1
+
+
+async def test_f09_a_released_span_that_is_refused_for_good_is_kept(tmp_path):
+    async with a_stage(tmp_path, wait_duration="50ms") as stage:
+        stage.exporter.answers = [PermanentError(3, "no")]
+        await stage.take(openllmetry_span(OLD))
+        async with asyncio.timeout(10):
+            while not (dead := await stage.store.dead(10)):
+                await asyncio.sleep(0.02)
+
+        assert [(each.reason, each.code, each.items) for each in dead] == [("no", 3, 1)]
+
+
+async def test_a_span_of_which_nothing_that_matters_lacks_does_not_wait(tmp_path):
+    async with a_stage(tmp_path) as stage:
+        passing = await stage.take(openllmetry_span("0.62.4"))
+
+        assert passing.waiting == []
+
+
+async def test_evidence_of_a_span_that_left_without_it_is_counted_as_late(tmp_path):
+    async with a_stage(tmp_path, wait_duration="50ms") as stage:
+        await stage.take(openllmetry_span(NEW, usage=None))
+        await stage.left()
+        await stage.take(LISTING)
+
+        assert stage.hold.counts.late == 1
+
+
+async def test_what_was_withdrawn_does_not_leave(tmp_path):
+    async with a_stage(tmp_path) as stage:
+        passing = stage.hold.process(Signal.TRACES, a_request([openllmetry_span(OLD)]))
+        await stage.hold.withdraw(await stage.hold.commit(passing.waiting))
+
+        assert (await stage.store.counts()).held.rows == 0
+
+
+async def test_what_cannot_be_held_is_mended_by_what_is_known(tmp_path):
+    async with a_stage(tmp_path) as stage:
+        passing = stage.hold.process(Signal.TRACES, a_request([openllmetry_span(OLD)]))
+        (body,) = stage.hold.give_up(passing.waiting)
+
+        assert attributes(items_of(body)[0])["gen_ai.system"] == "openai"
+
+
+def test_names_that_a_candidate_waits_for_are_its_own():
+    assert live.name_of_span(b"\1" * 16, b"\2" * 8) == f"span {'01' * 16} {'02' * 8}"
