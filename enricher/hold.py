@@ -168,7 +168,7 @@ class Hold:
         """Return requests with candidates that cannot be held, mended by what is known now."""
         failures: list[Failure] = []
         candidates = [each.candidate for each in waiting]
-        resolutions = live.climb(candidates, self.memory, lambda *_: False, failures)
+        resolutions = live.climb(candidates, self.memory, None, failures)
         requests, outcomes, more = live.released(waiting, resolutions, self._settings, self.memory)
         self.counts.bypassed += len(waiting)
         self._note(outcomes, [*failures, *more])
@@ -267,7 +267,7 @@ class Hold:
             return
         failures: list[Failure] = []
         candidates = [each.waiting.candidate for each in held]
-        resolutions = live.climb(candidates, self.memory, lambda *_: False, failures)
+        resolutions = live.climb(candidates, self.memory, None, failures)
         done = []
         for each, resolution in zip(held, resolutions, strict=True):
             if live.is_done(each.waiting.candidate, resolution):

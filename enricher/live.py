@@ -101,13 +101,21 @@ def process(  # noqa: PLR0913 - the request, what is known, and the time
         learn_model_calls(parsed, memory.index, now)
     if not found:
         return passing
-    whole = whole_traces(parsed, {each.trace_id for each in candidates})
-    resolutions = climb(
-        candidates,
-        memory,
-        lambda each, rung: not lacks_what_matters(each) and each.trace_id in whole and rung not in ACROSS_TRACES,
-        out.failures,
-    )
+    resolutions = climb(candidates, memory, None, out.failures)
+    leaving_now = [
+        n for n, each in enumerate(candidates) if not resolutions[n].decided and not lacks_what_matters(each)
+    ]
+    if leaving_now:
+        # What does not wait gets what the request itself can settle.
+        whole = whole_traces(parsed, {candidates[n].trace_id for n in leaving_now})
+        more = climb(
+            [candidates[n] for n in leaving_now],
+            memory,
+            lambda each, rung: each.trace_id in whole and rung not in ACROSS_TRACES,
+            out.failures,
+        )
+        for n, resolution in zip(leaving_now, more, strict=True):
+            resolutions[n] = resolution
     for each in candidates:
         memory.recent.add(each, now)
     staying, leaving, left = _split(found, resolutions, room)
@@ -132,13 +140,18 @@ def lacks_what_matters(candidate: Candidate) -> bool:
 def climb(
     candidates: Sequence[Candidate],
     memory: Memory,
-    settled: Callable[[Candidate, Rung], bool],
+    settled: Callable[[Candidate, Rung], bool] | None,
     failures: list[Failure],
 ) -> list[Resolution]:
-    """Resolve candidates among all that may want the same runs."""
+    """Resolve candidates among all that may want the same runs; by identity alone where nothing is settled (None)."""
+    recent = memory.recent
     try:
-        peers = memory.recent.peers(candidates)
-        return resolve([*candidates, *peers], memory.index, settled, memory.recent.claimed)[: len(candidates)]
+        if settled is None:
+            peers = recent.twins(candidates)
+            found = resolve([*candidates, *peers], memory.index, claimed=recent.claimed, identity_only=True)
+        else:
+            found = resolve([*candidates, *recent.peers(candidates)], memory.index, settled, recent.claimed)
+        return found[: len(candidates)]
     except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
         failures.append(Failure("resolve", traceback.format_exc()))
         return [Resolution(Reason.STEP_FAILED)] * len(candidates)

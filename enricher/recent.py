@@ -45,6 +45,14 @@ class Recent:
         self._claims.move_to_end((run_id, key))
         self.claimed.setdefault(run_id, set()).add(key)
 
+    def twins(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        """Return the other candidates that began with one of these."""
+        own = {id(candidate): candidate for candidate in candidates}
+        found: dict[int, Candidate] = {}
+        for candidate in own.values():
+            found |= self._by.get(start_key(candidate), {})
+        return [candidate for number, candidate in found.items() if number not in own]
+
     def peers(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Return the other candidates that may want a run of one of these."""
         own = {id(candidate): candidate for candidate in candidates}

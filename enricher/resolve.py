@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from enricher.outcome import Reason, Rung
 from enricher.rungs import (
     Resolution,
+    Takers,
     ambiguous,
     by_identity,
     by_service,
@@ -40,29 +41,35 @@ def resolve(
     index: Index,
     settled: Callable[[Candidate, Rung], bool] = lambda *_: True,
     claimed: Mapping[str, AbstractSet[StartKey]] = MappingProxyType({}),
+    *,
+    identity_only: bool = False,
 ) -> list[Resolution]:
     """
     Return one resolution a candidate, in their order.
 
     Candidates are resolved together because they exclude each other: a run that an id ties to one of them is not
     free for another. `settled` tells of a candidate whether the uniqueness that a rung found may be believed now,
-    `claimed` of runs which spans, by their start, they were given to before.
+    `claimed` of runs which spans, by their start, they were given to before. `identity_only` leaves out the rungs that
+    could not decide yet anyway.
     """
     found = [by_identity(each, index) for each in candidates]
     if all(each is not None and each.decided for each in found):
         return [each for each in found if each is not None]
-    _give_twins_their_run(candidates, found)
+    source = _give_twins_their_run(candidates, found)
     identified = [each is not None for each in found]
-    for rung in (by_thread, by_text, by_trace, by_service):
-        takers = [c for c, each in zip(candidates, found, strict=True) if not _is_settled_elsewhere(c, each)]
+    for rung in () if identity_only else (by_thread, by_text, by_trace, by_service):
+        takers = Takers(c for c, each in zip(candidates, found, strict=True) if not _is_settled_elsewhere(c, each))
         taken = {each.run.run_id for each in found if each is not None and each.run is not None} | claimed.keys()
         found = [each or rung(c, index, taken, takers) for c, each in zip(candidates, found, strict=True)]
         _leave_rivals_alone(candidates, found, identified, index, claimed)
-        _give_twins_their_run(candidates, found)
+        source |= _give_twins_their_run(candidates, found)
     resolved = []
-    for candidate, each, is_identity in zip(candidates, found, identified, strict=True):
+    for i, (candidate, each) in enumerate(zip(candidates, found, strict=True)):
         resolution = each or nothing(candidate, index)
-        if resolution.rung is not None and not is_identity and not settled(candidate, resolution.rung):
+        # A twin is as settled as the span that it has its run from.
+        origin = source.get(i, i)
+        rung = None if (decided := found[origin]) is None else decided.rung
+        if rung is not None and not identified[i] and not settled(candidates[origin], rung):
             resolution = Resolution(Reason.NOT_SETTLED, considered=resolution.considered)
         resolved.append(resolution)
     return resolved
@@ -94,22 +101,26 @@ def _leave_rivals_alone(
             found[i] = ambiguous({each.run.run_id}, index)
 
 
-def _give_twins_their_run(candidates: Sequence[Candidate], found: list[Resolution | None]) -> None:
+def _give_twins_their_run(candidates: Sequence[Candidate], found: list[Resolution | None]) -> dict[int, int]:
     """
-    Give an undecided candidate the run of its twin.
+    Give an undecided candidate the run of its twin, and return who has it from whom.
 
     OpenLLMetry notes the start once a run and writes a span for each listing of its messages, so spans of one scope
     that begin in the same nanosecond are the same run's. Starts on a multiple of 100 ns may come from a coarser
     clock, on which two runs can share one.
     """
-    decided: dict[StartKey, dict[str, Resolution]] = {}
-    for candidate, each in zip(candidates, found, strict=True):
-        if each is not None and each.run is not None and candidate.start % 100:
-            decided.setdefault(start_key(candidate), {})[each.run.run_id] = each
+    decided: dict[StartKey, dict[str, int]] = {}
+    for i, each in enumerate(found):
+        if each is not None and each.run is not None and candidates[i].start % 100:
+            decided.setdefault(start_key(candidates[i]), {}).setdefault(each.run.run_id, i)
+    source: dict[int, int] = {}
     for i, candidate in enumerate(candidates):
         twins = decided.get(start_key(candidate), {})
         if len(twins) != 1 or _is_settled_elsewhere(candidate, found[i]):
             continue
-        (twin,) = twins.values()
-        if not has_other_counts(candidate, twin.usage):
+        (origin,) = twins.values()
+        twin = found[origin]
+        if twin is not None and not has_other_counts(candidate, twin.usage):
             found[i] = twin._replace(rung=Rung.SAME_START)
+            source[i] = origin
+    return source

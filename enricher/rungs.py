@@ -16,6 +16,7 @@ from enricher.recognise import SWAPPED_USAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from enricher.evidence.index import Index
     from enricher.evidence.known import Bare, KnownRun
@@ -152,16 +153,15 @@ def _newest(runs: set[str], candidate: Candidate, index: Index) -> set[str]:
     return last if len(threads) == 1 and None not in threads and set(candidate.answers) <= said else runs
 
 
-def by_trace(candidate: Candidate, index: Index, taken: set[str], takers: Sequence[Candidate]) -> Resolution | None:
+def by_trace(candidate: Candidate, index: Index, taken: AbstractSet[str], takers: Takers) -> Resolution | None:
     """Take the only run with usage in the trace, or the only usage object, if the candidate is the only taker."""
     if not candidate.trace_id:
         return None
-    others = {start_key(each) for each in takers if each.trace_id == candidate.trace_id} - {start_key(candidate)}
+    others = takers.starts_of_trace.get(candidate.trace_id, set()) - {start_key(candidate)}
     handled = index.of_trace(candidate.trace_id)
     runs = _possible(candidate, index, handled) - taken
     if not handled:
-        own = {each.span_id for each in takers}
-        return _by_bare_usage(candidate, index, alone=not others, own=own)
+        return _by_bare_usage(candidate, index, alone=not others, own=takers.spans)
     if not runs:
         return None
     if not any(index.runs[run_id].final for run_id in runs):
@@ -188,28 +188,51 @@ def _by_bare_usage(candidate: Candidate, index: Index, *, alone: bool, own: set[
     return Resolution(Reason.ENRICHED, Rung.BARE_USAGE, usage=usage, place=min(fitting).where)
 
 
-def by_service(candidate: Candidate, index: Index, _: object, takers: Sequence[Candidate]) -> Resolution | None:
+def by_service(candidate: Candidate, index: Index, _: object, takers: Takers) -> Resolution | None:
     """Where every HTTP span is a trace of its own: compare answers across the service, at the same time."""
     if not candidate.answers or not candidate.service:
         return None
-    handled = index.of_service(candidate.service)
-    runs = {
+
+    def could_be(run_id: str) -> bool:
+        run = index.runs[run_id]
+        return run.first <= candidate.end + LATE_NS and not _answered_before(candidate, run)
+
+    matching = {
         run_id
-        for run_id in _possible(candidate, index, handled)
-        if index.runs[run_id].first <= candidate.end + LATE_NS and not _answered_before(candidate, index.runs[run_id])
+        for text in candidate.answers
+        for run_id in index.said(text)
+        if candidate.service in index.runs[run_id].services and could_be(run_id)
     }
-    found = _by_answers(Rung.SERVICE, candidate, index, runs, handled)
+    if not matching:
+        return None
+    # Only now, because a service may have very many.
+    silent = {
+        run_id for run_id in index.handled_by(candidate.service) if not index.runs[run_id].texts and could_be(run_id)
+    }
+    found = _by_answers(Rung.SERVICE, candidate, index, _possible(candidate, index, matching | silent), silent)
     rivals = {
         start_key(each)
-        for each in takers
-        if each.service == candidate.service
-        and not set(each.answers).isdisjoint(candidate.answers)
-        and each.start <= candidate.end + LATE_NS
-        and candidate.start <= each.end + LATE_NS
+        for answer in candidate.answers
+        for each in takers.by_answer.get((candidate.service, answer), ())
+        if each.start <= candidate.end + LATE_NS and candidate.start <= each.end + LATE_NS
     }
     if found is not None and found.run is not None and rivals - {start_key(candidate)}:
         return ambiguous({found.run.run_id}, index)
     return found
+
+
+class Takers:
+    """The candidates that may want a run that is still free, by what makes them rivals."""
+
+    def __init__(self, candidates: Iterable[Candidate]) -> None:
+        self.spans: set[bytes] = set()
+        self.starts_of_trace: dict[bytes, set[StartKey]] = {}
+        self.by_answer: dict[tuple[str, bytes], list[Candidate]] = {}
+        for each in candidates:
+            self.spans.add(each.span_id)
+            self.starts_of_trace.setdefault(each.trace_id, set()).add(start_key(each))
+            for answer in each.answers:
+                self.by_answer.setdefault((each.service, answer), []).append(each)
 
 
 # ---- what speaks against a run -----------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ class Drain:
             _log.error("the queue cannot be written", batch=batch.id, error=str(error))
 
     def _backoff(self, attempt: int, error: ExportError | None) -> float:
-        """Return the seconds until the next try: exponential, with jitter, and not before downstream wishes (CLI-06)."""
+        """Return the seconds until the next try: exponential with jitter, not before downstream wishes (CLI-06)."""
         base = min(self._retry.initial_interval * 1.5 ** (attempt - 1), self._retry.max_interval)
         wished = error.retry_delay if isinstance(error, RetryableError) and error.retry_delay is not None else 0.0
         return max(base * random.uniform(0.5, 1.5), wished)  # noqa: S311 - jitter, not a secret

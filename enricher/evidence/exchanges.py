@@ -173,12 +173,17 @@ def _said(body: Any, *, is_api: bool) -> Said:
         return payload.read_value(body) if is_api or _is_ours(body) else Said()
     if not payload.looks_like_payload(body):
         return Said()
-    if EVENT.match(body):
-        return payload.read(body)
     try:
-        value = bounded_json.loads(body.encode())
-    except (bounded_json.BoundedJsonError, UnicodeEncodeError):
-        return payload.read(body) if is_api and len(body) <= bounded_json.COUNT_FROM else Said()
+        data = body.encode("utf-8", "surrogatepass")
+        bounded_json.check(data)
+        if EVENT.match(body):
+            return payload.read(body)
+        value = bounded_json.loads(data)
+    except bounded_json.BoundedJsonError as error:
+        if len(data) > bounded_json.COUNT_FROM:
+            raise ExchangeError(str(error), len(data)) from None
+        # Events that have no name, or an answer that is cut off.
+        return payload.read(body) if is_api else Said()
     return payload.read_value(value) if is_api or _is_ours(value) else Said()
 
 

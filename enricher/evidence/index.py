@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from enricher.evidence.known import Bare, KnownMessage, KnownRun, KnownTrace, later
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
     from enricher.evidence.collect import Evidence, Place
     from enricher.evidence.payload import Message
@@ -37,6 +37,7 @@ class Index:
         self._of_trace: dict[bytes, tuple[str, ...]] = {}
         self._named_in_trace: dict[bytes, tuple[str, ...]] = {}
         self._of_service: dict[str, dict[str, None]] = {}
+        self._said: dict[bytes, tuple[str, ...]] = {}
         self._on_span: dict[tuple[bytes, bytes], tuple[str, ...]] = {}
         self._named_on_span: dict[tuple[bytes, bytes], tuple[str, ...]] = {}
 
@@ -60,6 +61,14 @@ class Index:
     def of_service(self, service: str) -> set[str]:
         """Return the runs that a service handled."""
         return set(self._of_service.get(service, ()))
+
+    def handled_by(self, service: str) -> Iterable[str]:
+        """Return the same without a copy; not to be kept."""
+        return self._of_service.get(service, ())
+
+    def said(self, text: bytes) -> tuple[str, ...]:
+        """Return the runs that wrote a text, by its digest."""
+        return self._said.get(text, ())
 
     def on_span(self, trace_id: bytes, span_id: bytes) -> set[str]:
         """Return the runs whose own payload stands on the span, or in a log record that names it."""
@@ -173,6 +182,8 @@ class Index:
             known.run_ids |= {message.run_id}
             run = self._known(message.run_id, place, now)
             run.speak(message, place)
+            for text in message.texts:
+                _put(self._said, text, run.run_id)
             self._add_to_thread(run, message.thread_id)
 
     def _add_to_thread(self, run: KnownRun, thread_id: str | None) -> None:
@@ -202,6 +213,8 @@ class Index:
     def _forget_run(self, run: KnownRun) -> None:
         for thread_id in run.threads:
             _drop(self._of_thread, thread_id, run.run_id)
+        for text in run.texts:
+            _drop(self._said, text, run.run_id)
         for span in run.spans:
             _drop(self._on_span, span, run.run_id)
             _drop(self._named_on_span, span, run.run_id)

@@ -1,6 +1,6 @@
 """The one durable store: held candidates, queued requests, dead letters and what was seen."""
 
-from enricher.storage.database import Store
+from enricher.storage.store import Store
 from enricher.storage.errors import StoreError, StoreFullError
 from enricher.storage.rows import Amount, Batch, Counts, DeadBatch, HeldSpan, QueuedBatch, QueueStats, Recovery
 

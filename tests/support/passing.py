@@ -28,7 +28,7 @@ def through_memory(
         assert not passing.processed.failures
         passed.append((signal, passing.processed.request))
         waiting += passing.waiting
-        resolutions = live.climb([each.candidate for each in waiting], memory, lambda *_: False, failures)
+        resolutions = live.climb([each.candidate for each in waiting], memory, None, failures)
         done = [live.is_done(each.candidate, found) for each, found in zip(waiting, resolutions, strict=True)]
         left += _release(waiting, resolutions, settings, memory, done)
         waiting = [each for each, is_done in zip(waiting, done, strict=True) if not is_done]

@@ -112,7 +112,11 @@ def test_rule_commented_in_the_complete_example_is_valid_and_lists_every_key(tmp
     assert examination.config.enrichment.rules[0].model_fields_set == set(RuleConfig.model_fields)
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "config").glob("*.yaml")), ids=lambda file: file.name)
+OURS = [file for file in sorted((ROOT / "config").glob("*.yaml")) if "\nservice:" not in file.read_text()]
+"""A Collector's configuration has a `service` section."""
+
+
+@pytest.mark.parametrize("file", OURS, ids=lambda file: file.name)
 def test_shipped_examples_have_no_error(file: Path) -> None:
     assert [problem for problem in examine(file).problems if problem.severity is Severity.ERROR] == []
 

@@ -20,7 +20,7 @@ from enricher.storage import batches, evidence, files, held, recovery, schema
 from enricher.storage.errors import StoreError, from_sqlite
 from enricher.storage.quota import Quota
 from enricher.storage.rows import ROW_BYTES, Amount, Counts
-from enricher.storage.writer import Writer
+from enricher.storage.thread import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
