@@ -256,7 +256,7 @@ async def test_f09_a_released_span_that_is_refused_for_good_is_kept(tmp_path):
         stage.exporter.answers = [PermanentError(3, "no")]
         await stage.take(openllmetry_span(OLD))
         async with asyncio.timeout(10):
-            while not (dead := await stage.store.dead(10)):
+            while not (dead := await stage.store.dead(10)):  # noqa: ASYNC110 - the store tells nobody what it buried
                 await asyncio.sleep(0.02)
 
         assert [(each.reason, each.code, each.items) for each in dead] == [("no", 3, 1)]
