@@ -239,6 +239,8 @@ async def run(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for each in (signals.SIGTERM, signals.SIGINT):
         loop.add_signal_handler(each, ask)
+    if keys := without_effect(config):
+        _log.warning("keys that have no effect in this version", keys=", ".join(keys))
     service = Service(config)
     await service.start()
     _log.info(
@@ -258,6 +260,30 @@ async def run(config: Config) -> None:
     again.cancel()
     await stopping
     _log.info("stopped")
+
+
+WITHOUT_EFFECT = (
+    "receivers.otlp.protocols.http",
+    "enrichment.payload_files",
+    "exporters.otlp.sending_queue",
+    "delivery",
+    "telemetry.metrics",
+    "telemetry.health",
+)
+"""Keys that are read and checked, and do nothing in this version."""
+
+
+def without_effect(config: Config) -> list[str]:
+    """Return the keys among `WITHOUT_EFFECT` that the user has written."""
+    found = []
+    for key in WITHOUT_EFFECT:
+        section: object = config
+        for name in key.split("."):
+            written: set[str] = getattr(section, "model_fields_set", set())
+            section = getattr(section, name, None) if name in written else None
+        if section is not None:
+            found.append(key)
+    return found
 
 
 def destination(config: Config) -> str:
