@@ -1,0 +1,192 @@
+"""The commands as users type them, in processes of their own."""
+
+import asyncio
+import gzip
+import json
+import sys
+
+import grpc
+import pytest
+
+import enricher as package
+from enricher import capture
+from enricher.otlp.shallow import Signal
+from tests.support.build import (
+    a_log_record,
+    a_request,
+    a_run_payload,
+    a_span,
+    as_json,
+    attributes,
+    items_of,
+    openllmetry_span,
+    span_id,
+)
+from tests.support.downstream import Downstream, partial, refuse
+
+pytestmark = pytest.mark.e2e
+
+SPANS = [openllmetry_span("0.33.12", number=1, parent=9), a_span("ask", number=9, start=5, end=25)]
+
+
+async def enricher(*arguments, stdin=b""):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "enricher",
+        *map(str, arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate(stdin)
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """A folder in which the answer lies in a log of another file than the span."""
+    folder = tmp_path / "recording"
+    folder.mkdir()
+    (folder / "1.binpb").write_bytes(a_request(SPANS))
+    with capture.open_writer(str(folder / "2.logs.jsonl.gz")) as writer:
+        writer.write(Signal.LOGS, a_request([a_log_record(as_json(a_run_payload()), seconds=18)]))
+    return folder
+
+
+def mended(path):
+    spans = [
+        raw for item in capture.read([str(path)]) if item.signal is Signal.TRACES for raw in items_of(item.request)
+    ]
+    return {
+        each["gen_ai.usage.prompt_tokens"] for each in map(attributes, spans) if "gen_ai.usage.prompt_tokens" in each
+    }
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.binpb", "out.jsonl.gz", "out.binpb.zst"])
+async def test_replay_mends_by_what_any_file_says_and_writes_what_the_name_says(recording, tmp_path, name):
+    code, _, err = await enricher("replay", recording, "--output", tmp_path / name)
+
+    assert (code, mended(tmp_path / name)) == (0, {1200})
+    assert "candidates: enriched 1" in err
+
+
+async def test_replay_reads_standard_input_and_writes_standard_output(recording):
+    data = (recording / "1.binpb").read_bytes()
+    code, out, _ = await enricher("replay", "-", "--output", "-", stdin=data)
+
+    assert code == 0
+    assert json.loads(out)["resourceSpans"]
+
+
+async def test_replay_sends_to_an_endpoint(recording):
+    async with Downstream(partial(1, "one too many")) as downstream:
+        code, _, err = await enricher("replay", recording, "--endpoint", f"http://{downstream.endpoint}")
+        received = await downstream.requests(2)
+
+    assert {each.signal for each in received} == {Signal.TRACES, Signal.LOGS}
+    assert code == 1
+    assert "rejected 1 items: one too many" in err
+
+
+async def test_what_an_endpoint_refuses_is_named_and_the_rest_is_sent(recording):
+    async with Downstream(refuse(grpc.StatusCode.INVALID_ARGUMENT, "not mine")) as downstream:
+        code, _, err = await enricher("replay", recording, "--endpoint", f"http://{downstream.endpoint}")
+        received = await downstream.requests(2)
+
+    assert (code, len(received)) == (1, 2)
+    assert "1.binpb: byte 0" in err
+    assert "not mine" in err
+
+
+async def test_replay_expect_holds_a_recording_and_says_differences_in_words(recording, tmp_path):
+    expected = tmp_path / "expected.jsonl"
+    await enricher("replay", recording, "--output", expected)
+    code, out, _ = await enricher("replay", recording, "--expect", expected)
+    assert (code, out) == (0, "")
+
+    expected.write_text(expected.read_text().replace('"intValue":"1200"', '"intValue":"1201"'))
+    code, out, err = await enricher("replay", recording, "--expect", expected)
+
+    assert code == 1
+    assert f"span {span_id(1).hex()} 'openai.assistant.run'" in out
+    assert (
+        "attribute gen_ai.usage.prompt_tokens: expected ('int_value', 1201)" in out
+        or "expected 1201, found 1200" in out
+    )
+    assert "differences" in err
+
+
+async def test_a_file_that_cannot_be_read_is_named_with_its_offset_and_the_others_are_done(recording, tmp_path):
+    good = (recording / "2.logs.jsonl.gz").read_bytes()
+    (recording / "3.jsonl").write_bytes(gzip.decompress(good) + b'{"resourceLogs": [{"scopeLogs": 7}]}\n')
+    code, _, err = await enricher("replay", recording, "--output", tmp_path / "out.jsonl")
+
+    assert code == 1
+    assert f"3.jsonl: byte {len(gzip.decompress(good))}:" in err
+    assert mended(tmp_path / "out.jsonl") == {1200}
+
+
+async def test_explain_says_what_was_lacked_found_decided_and_written(recording):
+    code, out, _ = await enricher("explain", recording)
+
+    assert code == 0
+    for words in (
+        "lacked",
+        "evidence",
+        "only_run_in_trace",
+        "gen_ai.usage.prompt_tokens = 1200",
+        "enriched:",
+    ):
+        assert words in out
+
+
+async def test_explain_of_one_span_and_of_none(recording):
+    code, out, _ = await enricher("explain", recording, "--span", span_id(1).hex()[:-1])
+    assert (code, "openai.assistant.run" in out) == (0, True)
+    code, _, err = await enricher("explain", recording, "--span", "ffff")
+
+    assert code == 1
+    assert "no candidate's span id begins with ffff" in err
+
+
+async def test_validate_names_every_mistake_with_its_place(tmp_path):
+    config = tmp_path / "enricher.yaml"
+    config.write_text("exporters:\n  otlp:\n    endpont: x:1\nhold: {wait_duration: 5}\n")
+    code, out, _ = await enricher("validate", "--config", config)
+
+    assert code == 1
+    assert f"{config}:3:5 error exporters.otlp.endpont" in out
+    assert f"{config}:4:23 error hold.wait_duration" in out
+    code, out, _ = await enricher("validate", "--config", config, "--format", "json")
+    assert (code, {each["severity"] for each in json.loads(out)}) == (1, {"error"})
+
+
+async def test_run_with_a_wrong_configuration_says_so_and_does_not_start():
+    code, _, err = await enricher("run", "--set", "hold.wait_duration=5")
+
+    assert code == 1
+    assert "hold.wait_duration" in err
+
+
+async def test_demo_shows_the_span_before_and_after():
+    code, out, _ = await enricher("demo")
+
+    assert code == 0
+    assert "before: openai.assistant.run" in out
+    assert "+ gen_ai.usage.prompt_tokens" in out
+
+
+async def test_wrong_usage_is_two_and_a_missing_file_is_one(tmp_path):
+    assert (await enricher("replay", tmp_path))[0] == 2
+    assert (await enricher("nonsense"))[0] == 2
+    code, _, err = await enricher("explain", tmp_path / "nothing.jsonl")
+    assert code == 1
+    assert "nothing.jsonl" in err
+
+
+async def test_the_python_interface_gives_requests_and_outcomes(recording):
+    replayed = package.replay(recording)
+
+    assert [str(each.reason) for each in replayed.outcomes] == ["enriched"]
+    assert len(replayed.requests) == 2
