@@ -57,10 +57,10 @@ def resolve(
         return [each for each in found if each is not None]
     source = _give_twins_their_run(candidates, found)
     identified = [each is not None for each in found]
-    for rung in () if identity_only else (by_thread, by_text, by_trace, by_service):
+    for climb in () if identity_only else (by_thread, by_text, by_trace, by_service):
         takers = Takers(c for c, each in zip(candidates, found, strict=True) if not _is_settled_elsewhere(c, each))
         taken = {each.run.run_id for each in found if each is not None and each.run is not None} | claimed.keys()
-        found = [each or rung(c, index, taken, takers) for c, each in zip(candidates, found, strict=True)]
+        found = [each or climb(c, index, taken, takers) for c, each in zip(candidates, found, strict=True)]
         _leave_rivals_alone(candidates, found, identified, index, claimed)
         source |= _give_twins_their_run(candidates, found)
     resolved = []
