@@ -79,7 +79,8 @@ class Writer:
         `growth` is how many bytes it adds, 0 for one that must work on a full store.
         """
         self._jobs.put(_Job(operation, growth, future.get_loop(), future))
-        if not self._thread.is_alive():
+        # Set before the thread answers what waits for the last time, so that no job falls between the two.
+        if self.failure:
             self._refuse_all()
 
     def _run(self) -> None:
@@ -93,7 +94,7 @@ class Writer:
             while self._serve(connection):
                 pass
         except BaseException as error:  # noqa: BLE001 - F44: everybody who waits must hear of it
-            self.failure = f"{self._where}: the writer ended: {type(error).__name__}: {error}"
+            self.failure = self.failure or self._ended(error)
             connection.close()
         else:
             self.failure = f"{self._where}: the store is closed"
@@ -133,6 +134,7 @@ class Writer:
                 connection.execute("ROLLBACK")
             results = [self._failed(error)] * len(jobs)
         except BaseException as error:
+            self.failure = self._ended(error)
             for job in jobs:
                 _answer(job, self._failed(error))
             raise
@@ -159,6 +161,9 @@ class Writer:
         if isinstance(error, sqlite3.Error):
             return from_sqlite(error, self._where)
         return StoreError(f"{self._where}: {type(error).__name__}: {error}")
+
+    def _ended(self, error: BaseException) -> str:
+        return f"{self._where}: the writer ended: {type(error).__name__}: {error}"
 
     def _refuse_all(self) -> None:
         while True:
