@@ -328,6 +328,16 @@ def test_the_oldest_of_too_much_is_forgotten():
     assert index.of_service(SERVICE) == {run_id(3), run_id(4)}
 
 
+def test_what_a_forgotten_run_said_is_forgotten():
+    index = Index()
+    for evidence in evidence_of(an_http_span(a_message_payload())):
+        index.add(evidence, 1.0)
+    assert index.said(digest(ANSWER)) == (run_id(),)
+    index.forget(before=2, keep=100)
+
+    assert index.said(digest(ANSWER)) == ()
+
+
 def test_messages_and_what_stands_in_traces_are_forgotten_too():
     index = Index()
     for item in (an_http_span(a_message_payload(run=None)), a_span("work", {"usage": as_json(a_usage())})):
