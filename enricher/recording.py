@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from enricher import capture
 from enricher.config import Config, load
 from enricher.errors import BadRequestError, CaptureError
+from enricher.payload_files import read_once
 from enricher.pipeline import Processed  # noqa: TC001 - dataclass fields
 from enricher.scan import Failure, Settings
 from enricher.world import World
@@ -45,14 +46,23 @@ class Replayed:
 
 
 def mend(
-    inputs: capture.Inputs, settings: Settings, progress: Callable[[int], None] = lambda _: None
+    inputs: capture.Inputs,
+    settings: Settings,
+    progress: Callable[[int], None] = lambda _: None,
+    payload_files: Sequence[str] = (),
 ) -> Iterator[Mended | CaptureError]:
     """
     Yield every request mended by what all of them say, and in its place the error of each part that cannot be read.
 
-    `progress` is told how many bytes were read, up to twice `inputs.total_bytes`.
+    `progress` is told how many bytes were read, up to twice `inputs.total_bytes`. `payload_files` are patterns of files
+    that hold the API's answers.
     """
     world = World(settings)
+    for said in read_once(payload_files):
+        if isinstance(said, CaptureError):
+            yield said
+        else:
+            world.add(said)
     for item in inputs:
         if isinstance(item, capture.Captured):
             with suppress(BadRequestError):  # said in the second pass
@@ -81,7 +91,7 @@ def replay(
     loaded = config if isinstance(config, Config) else load(Path(config)) if config is not None else Config()
     out = Replayed()
     with capture.open_inputs([str(name) for name in names]) as inputs:
-        for item in mend(inputs, Settings.from_config(loaded)):
+        for item in mend(inputs, Settings.from_config(loaded), payload_files=loaded.enrichment.payload_files):
             if isinstance(item, CaptureError):
                 raise item
             out.requests.append((item.captured.signal, item.processed.request))

@@ -109,7 +109,14 @@ def by_thread(candidate: Candidate, index: Index, *_: object) -> Resolution | No
     if len(candidate.thread_ids) != 1:
         return None
     runs = _possible(candidate, index, index.of_thread(next(iter(candidate.thread_ids))))
-    return _decide_checked(Rung.THREAD_ID, candidate, index, runs) if runs else None
+    if not any(_is_of_this_time(candidate, index.runs[run_id]) for run_id in runs):
+        return None
+    return _decide_checked(Rung.THREAD_ID, candidate, index, runs)
+
+
+def _is_of_this_time(candidate: Candidate, run: KnownRun) -> bool:
+    """Tell whether telemetry shows the run, or else its words: a file may hold any old run of a thread."""
+    return bool(run.last) or not run.texts.keys().isdisjoint(candidate.answers)
 
 
 def by_text(candidate: Candidate, index: Index, *_: object) -> Resolution | None:

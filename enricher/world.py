@@ -21,6 +21,7 @@ from enricher.rungs import Resolution
 from enricher.scan import Failure, find, learn, learn_model_calls, may_match, tie_all
 
 if TYPE_CHECKING:
+    from enricher.evidence.collect import Evidence
     from enricher.recognise import Candidate
     from enricher.scan import Settings
 
@@ -34,6 +35,10 @@ class World:
         self._candidates: list[Candidate] = []
         self._resolutions: deque[Resolution] | None = None
         self.failures: list[Failure] = []
+
+    def add(self, evidence: Evidence) -> None:
+        """Learn what was recorded beside telemetry. Before the first `mend`."""
+        self._index.add(evidence, 0.0)
 
     def learn(self, signal: Signal, request: bytes) -> None:
         """First pass. Raises `BadRequestError`, and then `mend` of the same bytes will too."""

@@ -32,12 +32,13 @@ def explain(
     from enricher.errors import CaptureError  # noqa: PLC0415
     from enricher.scan import Settings  # noqa: PLC0415
 
-    settings = Settings.from_config(load(config, overrides or []))
+    loaded = load(config, overrides or [])
+    settings = Settings.from_config(loaded)
     console = Console(highlight=False)
     reasons: Counter[str] = Counter()
     unreadable = shown = 0
     wanted = (span or "").lower()
-    with reading(inputs, settings) as items:
+    with reading(inputs, settings, payload_files=loaded.enrichment.payload_files) as items:
         for item in items:
             if isinstance(item, CaptureError):
                 typer.echo(str(item), err=True)

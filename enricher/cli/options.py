@@ -14,6 +14,14 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. exporters.otlp.endpoint=host:4317."),
 ]
+PayloadFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--payloads",
+        metavar="PATTERN",
+        help="Files that hold the API's answers, beside enrichment.payload_files: JSON, HAR, cassettes, transcripts.",
+    ),
+]
 Inputs = Annotated[
     list[str],
     typer.Argument(

@@ -18,7 +18,7 @@ LONG_BYTES = 8 << 20
 
 @contextmanager
 def reading(
-    inputs: Sequence[str], settings: Settings, output: str | None = None
+    inputs: Sequence[str], settings: Settings, output: str | None = None, payload_files: Sequence[str] = ()
 ) -> Iterator[Iterator[Mended | CaptureError]]:
     """Open the inputs and give what `recording.mend` yields. `output` must not be one of the inputs."""
     from rich.console import Console  # noqa: PLC0415 - only what is used is loaded: start-up time
@@ -33,4 +33,4 @@ def reading(
         hidden = not console.is_terminal or opened.total_bytes < LONG_BYTES
         with Progress(console=console, disable=hidden, transient=True) as bar:
             task = bar.add_task("reading twice", total=2 * opened.total_bytes)
-            yield recording.mend(opened, settings, lambda done: bar.update(task, completed=done))
+            yield recording.mend(opened, settings, lambda done: bar.update(task, completed=done), payload_files)

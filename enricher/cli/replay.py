@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enricher.cli.options import ConfigFile, Inputs, Overrides  # noqa: TC001 - typer reads annotations at run time
+from enricher.cli.options import ConfigFile, Inputs, Overrides, PayloadFiles  # noqa: TC001 - typer reads annotations at run time
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -41,6 +41,7 @@ def replay(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
         str | None,
         typer.Option("--expect", metavar="FILE", help="Compare the result with this recording, span by span."),
     ] = None,
+    payloads: PayloadFiles = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
@@ -65,7 +66,8 @@ def replay(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
     loaded = load(config, overrides or [])
     counts: Counter[str] = Counter()
     kept: list[tuple[Signal, bytes]] = []
-    with reading(inputs, Settings.from_config(loaded), output) as items:
+    payload_files = (*loaded.enrichment.payload_files, *(payloads or ()))
+    with reading(inputs, Settings.from_config(loaded), output, payload_files) as items:
         mended = _good(items, counts)
         if expect is not None:
             mended = _keeping(mended, kept)

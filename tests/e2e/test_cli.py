@@ -13,6 +13,7 @@ from enricher import capture
 from enricher.otlp.shallow import Signal
 from tests.support.build import (
     a_log_record,
+    a_message_payload,
     a_request,
     a_run_payload,
     a_span,
@@ -125,6 +126,29 @@ async def test_a_file_that_cannot_be_read_is_named_with_its_offset_and_the_other
     assert code == 1
     assert f"3.jsonl: byte {len(gzip.decompress(good))}:" in err
     assert mended(tmp_path / "out.jsonl") == {1200}
+
+
+async def test_replay_believes_answers_in_payload_files(tmp_path):
+    (tmp_path / "spans.binpb").write_bytes(a_request([openllmetry_span("0.50.0", usage=None)]))
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("".join(as_json(each) + "\n" for each in (a_run_payload(), a_message_payload())))
+    to = ("replay", tmp_path / "spans.binpb", "--output", tmp_path / "out.jsonl")
+
+    code, _, _ = await enricher(*to)
+    assert (code, mended(tmp_path / "out.jsonl")) == (0, set())
+    code, _, err = await enricher(*to, "--payloads", answers)
+    assert (code, mended(tmp_path / "out.jsonl")) == (0, {1200}), err
+    code, _, _ = await enricher(*to, "--set", f"enrichment.payload_files=[{answers}]")
+    assert (code, mended(tmp_path / "out.jsonl")) == (0, {1200})
+
+
+async def test_a_payload_file_that_is_not_there_is_named_and_the_rest_is_done(recording, tmp_path):
+    code, _, err = await enricher(
+        "replay", recording, "--output", tmp_path / "out.jsonl", "--payloads", tmp_path / "no.har"
+    )
+
+    assert (code, mended(tmp_path / "out.jsonl")) == (1, {1200})
+    assert "no.har" in err
 
 
 async def test_explain_says_what_was_lacked_found_decided_and_written(recording):

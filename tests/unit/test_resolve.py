@@ -2,6 +2,7 @@
 
 import pytest
 
+from enricher.evidence import files
 from enricher.evidence.index import Index
 from enricher.evidence.payload import Usage
 from enricher.outcome import IDENTITY, Reason, Rung
@@ -364,6 +365,25 @@ def test_a_thread_whose_run_finished_before_the_span_is_a_contradiction():
     (found,) = climb(openllmetry_span(OLD, more={"app.thread_id": thread_id()}), final(start=1, end=2))
 
     assert_undecided(found, Reason.CONTRADICTED)
+
+
+@pytest.mark.parametrize(
+    ("said", "usage"),
+    [
+        ((), None),
+        ((a_message_payload(),), Usage(1200, 340, 1540)),
+        ((a_message_payload(text="Something else."),), None),
+    ],
+)
+def test_a_run_of_the_thread_that_only_a_file_shows_must_have_said_what_the_span_holds(said, usage):
+    """A file may hold any old run of a thread, and tells no time."""
+    candidates, index = candidates_and_index([openllmetry_span(OLD, more={"app.thread_id": thread_id()})])
+    for payload in (a_run_payload(), *said):
+        for evidence in files.read(as_json(payload).encode(), "answers.json"):
+            index.add(evidence)
+    (found,) = resolve(candidates, index)
+
+    assert found.usage == usage
 
 
 def test_two_spans_of_a_thread_of_which_one_run_is_recorded_are_ambiguous():
