@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from enricher.otlp.shallow import Signal
 
 _BEGINNING = re.compile(rb'\{\s*"resource(?:Spans|Logs|Metrics)"')
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""A string, or the rest of the line where it does not end: looking for its end from each quote would be quadratic."""
 
 
 def documents(stream: Stream, path: str, hint: Signal | None) -> Iterator[Item]:
