@@ -29,7 +29,7 @@ from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason
 from enricher.rungs import Resolution
 from enricher.scan import find, may_match, tie_all
-from enricher.storage import Batch, HeldSpan, StoreError, StoreFullError
+from enricher.storage import Batch, HeldSpan, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -144,7 +144,7 @@ class Hold:
         """
         Write candidates into the store and return their rows. They wait from `admit` on.
 
-        Raises `StoreError` or `StoreFullError`: the request must not be acknowledged then.
+        Raises `StoreError`: the request must not be acknowledged then.
         """
         due = self._store.clock() + self._config.wait_duration
         return await self._store.hold(
@@ -314,7 +314,7 @@ class Hold:
         while True:
             try:
                 await self._store.release(rows, batches)
-            except (StoreError, StoreFullError) as error:
+            except StoreError as error:
                 # They are in the store still, and a restart finds them there.
                 _log.error("held spans cannot be moved to the queue", spans=len(rows), error=str(error))
                 if not self._store.healthy:

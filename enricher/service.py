@@ -23,7 +23,7 @@ from enricher.errors import EnricherError
 from enricher.hold import Hold
 from enricher.otlp.shallow import Signal
 from enricher.receive.grpc_server import GrpcReceiver
-from enricher.storage import Store, StoreError, StoreFullError
+from enricher.storage import Store, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,12 +136,12 @@ class Service:
             if passing.processed.request:
                 answer = await self._exporter.export(Signal.TRACES, passing.processed.request)
         except Exception:
-            with suppress(StoreError, StoreFullError):
+            with suppress(StoreError):
                 await hold.withdraw(await committing)
             raise
         try:
             rows = await committing
-        except (StoreError, StoreFullError) as error:
+        except StoreError as error:
             # What cannot be kept goes on as it is (F36).
             _log.warning("candidates cannot be held and pass on at once", spans=len(passing.waiting), error=str(error))
             for body in hold.give_up(passing.waiting):

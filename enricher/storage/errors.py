@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import traceback
 
 from enricher.errors import EnricherError
 
@@ -38,3 +39,10 @@ def from_sqlite(error: sqlite3.Error, where: str) -> StoreError:
             "drained, storage.max_size_mib is raised or space is freed"
         )
     return StoreError(f"{where}: {error} ({name}); see that the volume is healthy and writable")
+
+
+def where(error: BaseException) -> str:
+    """Return the places an error passed, for the log: without its text and the variables, which may hold payloads."""
+    return " < ".join(
+        f"{frame.filename}:{frame.lineno}" for frame in reversed(traceback.extract_tb(error.__traceback__))
+    )

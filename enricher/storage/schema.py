@@ -29,7 +29,7 @@ Synchronous = Literal["full", "normal"]
 
 APPLICATION_ID = int.from_bytes(b"enrc", "big")
 PAGE_BYTES = 8192
-"""Measured against 4096 and 16384: as good at 1 KB, a quarter faster from 100 KB on."""
+"""Measured against 4096 and 16384: as fast as the first, with a fifth less CPU at 100 KB (decision 0004)."""
 CHECKPOINT_PAGES = 500
 JOURNAL_BYTES = 64 << 20
 

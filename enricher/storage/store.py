@@ -8,21 +8,20 @@ one to the other and must be one transaction. The store is the first part to ope
 from __future__ import annotations
 
 import asyncio
-import os
-import sqlite3
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from enricher.errors import EnricherError
-from enricher.storage import batches, evidence, files, held, recovery, schema
-from enricher.storage.errors import StoreError, from_sqlite
+from enricher.storage import batches, evidence, files, held, schema
+from enricher.storage.errors import StoreError
 from enricher.storage.quota import Quota
 from enricher.storage.rows import ROW_BYTES, Amount, Counts
+from enricher.storage.session import Session
 from enricher.storage.thread import Writer
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
@@ -36,8 +35,8 @@ EVIDENCE_SHARE: Final = 8
 MOST_WAITING: Final = 50_000
 """Pieces of evidence that wait to be written; more are let go and counted."""
 
-VACUUM_PAGES: Final = 256
-"""Pages given back to the volume in one turn of housekeeping."""
+WRITTEN_AT_ONCE: Final = 500
+"""Pieces of evidence in one operation: what waits behind it is to wait a few milliseconds."""
 
 
 class Store:
@@ -53,26 +52,23 @@ class Store:
         connect: Callable[[Path], sqlite3.Connection] = schema.connect,
     ) -> None:
         self.clock = clock
-        self._directory, self._path = directory, directory / files.DATABASE
-        self._synchronous, self._connect = synchronous, connect
         self._quota = Quota(directory, max_size_bytes)
-        self._writer: Writer | None = None
-        self._lock: int | None = None
-        self._opened: recovery.Opened | None = None
+        self._writer = Writer(
+            Session(directory / files.DATABASE, self._quota, synchronous=synchronous, clock=clock, connect=connect)
+        )
         self._to_remember: list[tuple[float, bytes]] = []
         self._remembering: asyncio.Future[Any] | None = None
         self._dropped = 0
-        self._noted: tuple[Amount, Amount, Amount] | None = None
 
     @property
     def healthy(self) -> bool:
         """Whether anything can be written."""
-        return self._writer is not None and not self._writer.failure
+        return not self._writer.reason
 
     @property
     def reason(self) -> str:
         """Why nothing can be written; empty while it can."""
-        return "the store is not open" if self._writer is None else self._writer.failure
+        return self._writer.reason
 
     async def open(self) -> Recovery:
         """
@@ -81,14 +77,13 @@ class Store:
         Raises `EnricherError` where another process has the directory, a newer version wrote it, or nothing can be
         written there.
         """
-        return await asyncio.to_thread(self._open)
+        return await self._writer.start()
 
     async def close(self) -> None:
         """Write what waits and let the directory go. Safe without `open`, and twice."""
-        if self._writer is not None and self.healthy:
-            with suppress(StoreError):
-                await self._write_down()
-        await asyncio.to_thread(self._close)
+        with suppress(StoreError):
+            await self._write_down()
+        await self._writer.stop()
 
     # ---- held spans
 
@@ -186,15 +181,11 @@ class Store:
     # ---- inside
 
     async def _do(self, operation: Callable[[sqlite3.Connection], T], growth: int = 0) -> T:
-        if self._writer is None:
-            raise StoreError(f"{self._path}: the store is not open")
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._writer.submit(operation, growth, future)
-        return await future
+        return await self._writer.submit(operation, growth)
 
     async def _write_down(self) -> None:
         while self._to_remember:
-            records, self._to_remember = self._to_remember, []
+            records, self._to_remember = self._to_remember[:WRITTEN_AT_ONCE], self._to_remember[WRITTEN_AT_ONCE:]
             growth = sum(ROW_BYTES + len(data) for _, data in records)
             try:
                 self._dropped += await self._do(self._remember(records), growth)
@@ -205,85 +196,6 @@ class Store:
     def _remember(self, records: Sequence[tuple[float, bytes]]) -> Callable[[sqlite3.Connection], int]:
         most = self._quota.max_bytes // EVIDENCE_SHARE
         return lambda connection: evidence.remember(connection, records, most)
-
-    def _open(self) -> Recovery:
-        try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = files.lock(self._directory)
-            self._writer = Writer(
-                str(self._path),
-                self._quota,
-                connect=self._open_database,
-                keep_house=self._keep_house,
-                close=self._close_database,
-            )
-            self._writer.start()
-        except sqlite3.Error as error:
-            self._close()
-            raise from_sqlite(error, str(self._path)) from None
-        except OSError as error:
-            self._close()
-            raise EnricherError(
-                f"{self._directory} cannot be used as storage.directory: {error.strerror or error}"
-            ) from None
-        except BaseException:
-            self._close()
-            raise
-        assert self._opened is not None  # noqa: S101 - the writer has started
-        return self._opened.recovery
-
-    def _open_database(self) -> sqlite3.Connection:
-        opened = recovery.open_database(
-            self._path, connect=self._connect, synchronous=self._synchronous, now=self.clock()
-        )
-        self._opened = opened
-        self._quota.attach(opened.connection)
-        with suppress(OSError):
-            # On a full volume the old note stands.
-            self._note(self._count(opened.connection), "open")
-        return opened.connection
-
-    def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.stop()
-        self._writer, self._opened = None, None
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-    # ---- on the writer's thread
-
-    def _close_database(self, connection: sqlite3.Connection) -> None:
-        with suppress(sqlite3.Error, OSError):
-            counts = self._count(connection)
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            connection.close()
-            self._note(counts, "closed")
-        connection.close()
-
-    def _keep_house(self, connection: sqlite3.Connection) -> None:
-        """Use a quiet moment: expired evidence goes, free pages go back, and the sentinel says what there is."""
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            evidence.expire(connection, self.clock())
-            connection.execute("COMMIT")
-            connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
-            counts = self._count(connection)
-            if (counts.held, counts.queued, counts.dead) != self._noted:
-                self._note(counts, "open")
-        except (sqlite3.Error, OSError):
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-
-    def _note(self, counts: Counts, state: Literal["open", "closed"]) -> None:
-        opened = self._opened
-        if opened is None:
-            return
-        status = self._path.stat()
-        rows = (counts.held.rows, counts.queued.rows, counts.dead.rows)
-        note = files.Sentinel(opened.store, opened.generation, state, *rows, status.st_size, status.st_mtime_ns)
-        files.write_sentinel(self._path.with_name(files.SENTINEL), note)
-        self._noted = (counts.held, counts.queued, counts.dead)
 
     def _count(self, connection: sqlite3.Connection) -> Counts:
         found = {

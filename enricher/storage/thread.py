@@ -1,188 +1,225 @@
 """
-The one thread that touches the database: operations that wait together share a transaction.
+The one thread that talks to the database, and how operations of many tasks share its commits.
 
-    event loop ──submit──▶ queue ──▶ BEGIN, each operation in a savepoint, COMMIT ──▶ futures
+    task ── submit ─▶ queue ─▶ [ BEGIN · savepoint each · COMMIT ] ─▶ every task answered, at once
+                               a group: what waits, for at most 5 ms
 
-Whoever waits is answered after the COMMIT. An operation that fails is undone alone; a COMMIT that fails fails all of
-its group. Nothing waits for company: a group is what has come while the one before it was being written.
+No operation waits for others to come: those that arrive during a commit make up the next group. An operation that fails
+takes only its own changes back; a commit that fails fails all that are in it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import sqlite3
 import threading
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from enricher.storage.errors import StoreError, from_sqlite
+import structlog
+
+from enricher.storage.errors import StoreError, where
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
-    from enricher.storage.quota import Quota
+    from enricher.storage.rows import Recovery
+    from enricher.storage.session import Session
 
-    Operation = Callable[[sqlite3.Connection], Any]
+T = TypeVar("T")
 
-GROUP: Final = 256
-"""Operations in one transaction at most."""
+GROUP_OPERATIONS: Final = 256
+GROUP_SECONDS: Final = 0.005
 
-IDLE_SECONDS: Final = 1.0
-"""After so long without work the housekeeping has its turn."""
+_log = structlog.get_logger()
 
 
-class _Job(NamedTuple):
-    operation: Operation
+class _Waiting(NamedTuple):
+    operation: Callable[[sqlite3.Connection], Any]
     growth: int
-    loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
 
 
+class _Answer(NamedTuple):
+    future: asyncio.Future[Any]
+    result: Any
+    error: BaseException | None
+
+
 class Writer:
-    """Owns the connection, which is opened, used and closed on its thread."""
+    """A component: `submit` works between `start` and `stop`, from the event loop that started it."""
 
-    def __init__(
-        self,
-        where: str,
-        quota: Quota,
-        *,
-        connect: Callable[[], sqlite3.Connection],
-        keep_house: Operation,
-        close: Operation,
-    ) -> None:
-        self.failure = ""
-        """Why nothing can be written any more; empty while it can."""
-        self._where, self._quota = where, quota
-        self._connect, self._keep_house, self._close = connect, keep_house, close
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="enricher-store", daemon=True)
-        self._opened: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        # Held while something is put into the queue or the reason why nothing may be is set: nothing is left behind.
+        self._door = threading.Lock()
+        self._closed = "the store is not open"
+        self._is_stopping = False
+        self._unanswered: list[asyncio.Future[Any]] = []
+        self._loop: asyncio.AbstractEventLoop
+        self._ended: asyncio.Future[None] | None = None
+        self.death = ""
+        """Why the thread ended although nobody had asked it to; empty otherwise."""
 
-    def start(self) -> None:
-        """Open the database on the writer's thread. Blocks; raises what opening raises."""
-        self._thread.start()
-        error = self._opened.get()
-        if error is not None:
-            self._thread.join()
-            raise error
+    async def start(self) -> Recovery:
+        """Start the thread and let it open the session. Raises `EnricherError`, `StoreError` among them."""
+        self._loop = asyncio.get_running_loop()
+        opened: asyncio.Future[Recovery] = self._loop.create_future()
+        self._ended = self._loop.create_future()
+        self._closed = ""
+        threading.Thread(target=self._run, args=(opened, self._ended), name="store", daemon=True).start()
+        return await opened
 
-    def stop(self) -> None:
-        """Do what is waiting, close the database and end the thread. Blocks."""
-        if self._thread.is_alive():
-            self._jobs.put(None)
-            self._thread.join()
-
-    def submit(self, operation: Operation, growth: int, future: asyncio.Future[Any]) -> None:
+    def submit(self, operation: Callable[[sqlite3.Connection], T], growth: int = 0) -> asyncio.Future[T]:
         """
-        Have an operation done; the future gets its result after the COMMIT, or a `StoreError`.
+        Have the operation run in a transaction, and return what will hold its result once that is committed.
 
-        `growth` is how many bytes it adds, 0 for one that must work on a full store.
+        `growth` is about how many bytes it adds, 0 for one that frees or moves. The operation may run more than once,
+        and runs even if nobody waits for it any more. Raises `StoreError` when the writer has ended.
         """
-        self._jobs.put(_Job(operation, growth, future.get_loop(), future))
-        # Set before the thread answers what waits for the last time, so that no job falls between the two.
-        if self.failure:
-            self._refuse_all()
+        with self._door:
+            if self._closed:
+                raise StoreError(self._closed)
+            future: asyncio.Future[T] = self._loop.create_future()
+            self._queue.put(_Waiting(operation, growth, future))
+        return future
 
-    def _run(self) -> None:
-        try:
-            connection = self._connect()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the thread was started
-            self._opened.put(error)
+    async def stop(self) -> None:
+        """Return when all that was submitted is done and the session is closed."""
+        if self._ended is None:
             return
-        self._opened.put(None)
+        with self._door:
+            if not self._closed:
+                self._closed = "the store is closed"
+                self._queue.put(None)
+        await asyncio.shield(self._ended)
+
+    @property
+    def reason(self) -> str:
+        """Why nothing can be written now; empty while it can."""
+        return self.death or self._closed or self._session.fault
+
+    def _run(self, opened: asyncio.Future[Recovery], ended: asyncio.Future[None]) -> None:
         try:
-            while self._serve(connection):
-                pass
+            recovery = self._session.open()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the store was opened
+            self._refuse("the store could not be opened")
+            self._post([_Answer(opened, None, error), _Answer(ended, None, None)])
+            return
+        self._post([_Answer(opened, recovery, None)])
+        try:
+            self._work()
         except BaseException as error:  # noqa: BLE001 - F44: everybody who waits must hear of it
-            self.failure = self.failure or self._ended(error)
-            connection.close()
-        else:
-            self.failure = f"{self._where}: the store is closed"
-            self._close(connection)
-        self._refuse_all()
+            # Without its text, which may show what was being written.
+            self.death = f"{self._session.path}: the writer ended: {type(error).__name__}; restart the process"
+            _log.error("the store's writer ended", error=type(error).__name__, at=where(error))
+            self._refuse(self.death)
+        finally:
+            with suppress(sqlite3.Error, OSError):
+                self._session.close(is_sound=not self.death)
+            self._post([_Answer(ended, None, None)])
 
-    def _serve(self, connection: sqlite3.Connection) -> bool:
-        """Do one group of jobs, or the housekeeping; tell whether to go on."""
-        try:
-            first = self._jobs.get(timeout=IDLE_SECONDS)
-        except queue.Empty:
-            self._keep_house(connection)
-            return True
-        jobs: list[_Job] = []
-        job: _Job | None = first
-        while job is not None:
-            jobs.append(job)
-            if len(jobs) == GROUP:
-                break
+    def _work(self) -> None:
+        has_more = False
+        while not self._is_stopping:
             try:
-                job = self._jobs.get_nowait()
+                waiting = self._queue.get(timeout=0 if has_more else self._session.patience())
             except queue.Empty:
-                break
-        if jobs:
-            self._do(connection, jobs)
-        return job is not None
+                has_more = self._session.upkeep(is_idle=True)
+                continue
+            has_more = False
+            if waiting is None:
+                return
+            self._commit(self._group(waiting))
+            self._unanswered.clear()
+            self._session.upkeep(is_idle=False)
 
-    def _do(self, connection: sqlite3.Connection, jobs: list[_Job]) -> None:
-        results: list[Any] = []
-        try:
-            self._quota.look()
-            connection.execute("BEGIN IMMEDIATE")
-            results = [self._one(connection, job) for job in jobs]
-            connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - whoever waits must be answered
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            results = [self._failed(error)] * len(jobs)
-        except BaseException as error:
-            self.failure = self._ended(error)
-            for job in jobs:
-                _answer(job, self._failed(error))
-            raise
-        for job, result in zip(jobs, results, strict=True):
-            _answer(job, result)
-
-    def _one(self, connection: sqlite3.Connection, job: _Job) -> Any:
-        connection.execute("SAVEPOINT one")
-        try:
-            if job.growth:
-                self._quota.admit(connection, job.growth)
-            result = job.operation(connection)
-        except Exception as error:
-            if not connection.in_transaction:
-                raise  # the whole group is gone
-            connection.execute("ROLLBACK TO one")
-            result = self._failed(error)
-        connection.execute("RELEASE one")
-        return result
-
-    def _failed(self, error: BaseException) -> StoreError:
-        if isinstance(error, StoreError):
-            return error
-        if isinstance(error, sqlite3.Error):
-            return from_sqlite(error, self._where)
-        return StoreError(f"{self._where}: {type(error).__name__}: {error}")
-
-    def _ended(self, error: BaseException) -> str:
-        return f"{self._where}: the writer ended: {type(error).__name__}: {error}"
-
-    def _refuse_all(self) -> None:
-        while True:
+    def _group(self, first: _Waiting) -> Iterator[_Waiting]:
+        """Yield the operation and those that wait behind it; what is taken from the queue is always yielded."""
+        deadline = time.monotonic() + GROUP_SECONDS
+        waiting: _Waiting | None = first
+        while waiting is not None:
+            self._unanswered.append(waiting.future)
+            yield waiting
+            if len(self._unanswered) >= GROUP_OPERATIONS or time.monotonic() > deadline:
+                return
             try:
-                job = self._jobs.get_nowait()
+                waiting = self._queue.get_nowait()
             except queue.Empty:
                 return
-            if job is not None:
-                _answer(job, StoreError(self.failure or f"{self._where}: the store is closed"))
+        self._is_stopping = True
+
+    def _commit(self, group: Iterable[_Waiting]) -> None:
+        """Run operations in one transaction and answer those who wait for them."""
+        done: list[_Waiting] = []
+        answers: list[_Answer] = []
+        has_begun = False
+        try:
+            for waiting in group:
+                # Before anything can fail: whoever was taken from the queue must be among those that are answered.
+                done.append(waiting)
+                if not has_begun:
+                    self._session.begin()
+                    has_begun = True
+                answer = self._attempt(waiting)
+                if self._session.connection.in_transaction:
+                    answers.append(answer)
+                    continue
+                # For some errors, a full database among them, SQLite takes the whole transaction back. What was done
+                # in it before is done again; each failure leaves fewer, so this ends.
+                self._post([answer])
+                lost, done, answers, has_begun = done[:-1], [], [], False
+                if lost:
+                    self._commit(lost)
+            if has_begun:
+                self._session.commit()
+        except (sqlite3.Error, OSError) as error:
+            self._session.roll_back()
+            answers = [_Answer(waiting.future, None, self._session.failed(error)) for waiting in done]
+        self._post(answers)
+
+    def _attempt(self, waiting: _Waiting) -> _Answer:
+        """Run one operation in a savepoint: if it fails, only its own changes are taken back."""
+        connection = self._session.connection
+        connection.execute("SAVEPOINT operation")
+        try:
+            self._session.admit(waiting.growth)
+            result = waiting.operation(connection)
+        except Exception as error:  # noqa: BLE001 - whoever waits must get it, and the others must go on
+            if connection.in_transaction:
+                connection.execute("ROLLBACK TO operation")
+                connection.execute("RELEASE operation")
+            return _Answer(waiting.future, None, self._session.failed(error))
+        connection.execute("RELEASE operation")
+        return _Answer(waiting.future, result, None)
+
+    def _refuse(self, reason: str) -> None:
+        """Let nothing more in, and fail whatever has no answer yet."""
+        with self._door:
+            self._closed = reason
+        left = self._unanswered
+        with suppress(queue.Empty):
+            while True:
+                waiting = self._queue.get_nowait()
+                if waiting is not None:
+                    left.append(waiting.future)
+        # One error each: an exception that several tasks raise collects the tracebacks of all of them.
+        self._post([_Answer(future, None, StoreError(reason)) for future in left])
+
+    def _post(self, answers: list[_Answer]) -> None:
+        # A loop that is closed has nobody left who waits.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(_settle, answers)
 
 
-def _answer(job: _Job, result: Any) -> None:
-    def set_it() -> None:
-        if not job.future.done():
-            if isinstance(result, StoreError):
-                job.future.set_exception(result)
+def _settle(answers: list[_Answer]) -> None:
+    for future, result, error in answers:
+        # Whoever was cancelled is not told; the commit stands.
+        if not future.done():
+            if error is None:
+                future.set_result(result)
             else:
-                job.future.set_result(result)
-
-    # A loop that is closed has nobody left who waits.
-    if not job.loop.is_closed():
-        job.loop.call_soon_threadsafe(set_it)
+                future.set_exception(error)
