@@ -17,6 +17,7 @@ import asyncio
 import heapq
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 import structlog
@@ -44,7 +45,7 @@ TICK = 0.05
 """Seconds between looks at deadlines: what is due together leaves together."""
 
 MAX_EVIDENCE = 200_000
-"""Pieces of evidence kept at most, some 1.5 KiB each."""
+"""Pieces of evidence kept at most, some 1.5 KiB each, and as many again that payload files say."""
 
 MAX_RECENT = 100_000
 
@@ -99,6 +100,7 @@ class Hold:
         self._waiting_for: dict[str, set[_Held]] = {}
         self._deadlines: list[tuple[float, int]] = []
         self._left_without: dict[str, None] = {}
+        self._files_are_full = False
         self._ticking: asyncio.Task[None] | None = None
         self._releasing: set[asyncio.Task[None]] = set()
 
@@ -196,8 +198,12 @@ class Hold:
         self._release_decided(list(ready.values()))
 
     def add_evidence(self, evidence: Evidence) -> None:
-        """Learn what a payload file says. It is not forgotten for its age: the file is still there."""
-        self.learned(self.memory.index.add(evidence, float("inf")))
+        """Learn what a payload file says. It is never forgotten, because the file is not read again."""
+        if self.memory.index.lasting < MAX_EVIDENCE:
+            self.learned(self.memory.index.add(evidence, inf))
+        elif not self._files_are_full:
+            self._files_are_full = True
+            _log.warning("payload files say more than is kept in memory; the rest is left out", kept=MAX_EVIDENCE)
 
     # ---- inside
 

@@ -22,6 +22,7 @@ from enricher.deliver.grpc_exporter import GrpcExporter
 from enricher.errors import EnricherError
 from enricher.hold import Hold
 from enricher.otlp.shallow import Signal
+from enricher.payload_files import PayloadFiles
 from enricher.receive.grpc_server import GrpcReceiver
 from enricher.storage import Store, StoreError
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from enricher import live
     from enricher.config.model import Config, OtlpExporterConfig
     from enricher.deliver import Exporter
+    from enricher.errors import CaptureError
     from enricher.outcome import Outcome
     from enricher.storage import Recovery
 
@@ -60,6 +62,7 @@ class Service:
         self._store: Store | None = None
         self._hold: Hold | None = None
         self._drain: Drain | None = None
+        self._payload_files: PayloadFiles | None = None
         if config.hold.enabled:
             self._remember(config)
         grpc = config.receivers.otlp.protocols.grpc
@@ -78,10 +81,12 @@ class Service:
         drain = Drain(store, DESTINATION, self._exporter, retry)
         self._store, self._drain = store, drain
         self._hold = Hold(config.hold, self._settings, store, DESTINATION, note=self._note, queued=drain.wake)
+        if patterns := config.enrichment.payload_files:
+            self._payload_files = PayloadFiles(patterns, self._hold.add_evidence, _log_unreadable)
 
     def _parts(self) -> list[Part]:
         """Return the parts in the order in which they start: downstream first, receivers last."""
-        parts: list[Part | None] = [self._exporter, self._hold, self._drain]
+        parts: list[Part | None] = [self._exporter, self._hold, self._payload_files, self._drain]
         return [part for part in parts if part is not None]
 
     async def start(self) -> None:
@@ -100,6 +105,8 @@ class Service:
     async def shutdown(self, grace: float = SHUTDOWN_GRACE) -> None:
         """Refuse what is new, finish what is in flight, leave in the store what waits. The store closes last."""
         await self.receiver.shutdown(grace)
+        if self._payload_files is not None:
+            await self._payload_files.shutdown()
         if self._hold is not None:
             await self._hold.shutdown()
         if self._drain is not None:
@@ -218,6 +225,10 @@ def grpc_exporter(otlp: OtlpExporterConfig) -> GrpcExporter:
     )
 
 
+def _log_unreadable(error: CaptureError) -> None:
+    _log.warning("a payload file cannot be read", problem=str(error))
+
+
 def _log_recovery(recovery: Recovery) -> None:
     """Say what was found in the store, if there was anything to say."""
     said = {name: value for name, value in asdict(recovery).items() if value and name != "problems"}
@@ -239,6 +250,10 @@ async def run(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for each in (signals.SIGTERM, signals.SIGINT):
         loop.add_signal_handler(each, ask)
+    if config.enrichment.payload_files and not config.hold.enabled:
+        _log.warning(
+            "enrichment.payload_files has no effect without hold.enabled: a stage without memory reads no files"
+        )
     if keys := without_effect(config):
         _log.warning("keys that have no effect in this version", keys=", ".join(keys))
     service = Service(config)
@@ -264,7 +279,6 @@ async def run(config: Config) -> None:
 
 WITHOUT_EFFECT = (
     "receivers.otlp.protocols.http",
-    "enrichment.payload_files",
     "exporters.otlp.sending_queue",
     "delivery",
     "telemetry.metrics",

@@ -8,41 +8,52 @@ Facts are kept, never texts. A run costs some 1.5 KiB.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from math import inf
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from enricher.evidence.aged import Aged
 from enricher.evidence.known import Bare, KnownMessage, KnownRun, KnownTrace, later
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Collection, Hashable, Iterable, Iterator, MutableMapping
 
     from enricher.evidence.collect import Evidence, Place
     from enricher.evidence.payload import Message
 
-    K = TypeVar("K", bound=Hashable)
+    H = TypeVar("H", bound=Hashable)
+    V = TypeVar("V", KnownRun, KnownMessage, KnownTrace)
+    Values = tuple[str, ...] | dict[str, None]
+
+FEW: Final = 8
+"""Values up to which a tuple is smaller than a dict, and as fast."""
 
 
 class Index:
     """Look-up of evidence."""
 
     def __init__(self) -> None:
-        self.runs: OrderedDict[str, KnownRun] = OrderedDict()
-        self.messages: OrderedDict[str, KnownMessage] = OrderedDict()
-        self.traces: OrderedDict[bytes, KnownTrace] = OrderedDict()
+        self.runs: Aged[str, KnownRun] = Aged()
+        self.messages: Aged[str, KnownMessage] = Aged()
+        self.traces: Aged[bytes, KnownTrace] = Aged()
         self.forgotten_until: dict[str, int] = {}
         """By service, the latest time (in ns, of spans) of which evidence was forgotten."""
         self.journal: list[Evidence] | None = None
-        """Where what was added is noted for whoever writes it down; None if nobody does."""
-        self._of_thread: dict[str, tuple[str, ...]] = {}
-        self._of_trace: dict[bytes, tuple[str, ...]] = {}
-        self._named_in_trace: dict[bytes, tuple[str, ...]] = {}
+        """Where what was added, files apart, is noted for whoever writes it down; None if nobody does."""
+        self._of_thread: dict[str, Values] = {}
+        self._of_trace: dict[bytes, Values] = {}
+        self._named_in_trace: dict[bytes, Values] = {}
         self._of_service: dict[str, dict[str, None]] = {}
-        self._said: dict[bytes, tuple[str, ...]] = {}
-        self._on_span: dict[tuple[bytes, bytes], tuple[str, ...]] = {}
-        self._named_on_span: dict[tuple[bytes, bytes], tuple[str, ...]] = {}
+        self._said: dict[bytes, Values] = {}
+        self._on_span: dict[tuple[bytes, bytes], Values] = {}
+        self._named_on_span: dict[tuple[bytes, bytes], Values] = {}
 
     def __len__(self) -> int:
         return len(self.runs) + len(self.messages) + len(self.traces)
+
+    @property
+    def lasting(self) -> int:
+        """How much of it is never forgotten."""
+        return self.runs.lasting + self.messages.lasting
 
     # ---- looking up
 
@@ -66,8 +77,8 @@ class Index:
         """Return the same without a copy; not to be kept."""
         return self._of_service.get(service, ())
 
-    def said(self, text: bytes) -> tuple[str, ...]:
-        """Return the runs that wrote a text, by its digest."""
+    def said(self, text: bytes) -> Collection[str]:
+        """Return the runs that wrote a text, by its digest; not to be kept."""
         return self._said.get(text, ())
 
     def on_span(self, trace_id: bytes, span_id: bytes) -> set[str]:
@@ -88,10 +99,10 @@ class Index:
         """
         Learn what one place says, and return the ids of the runs and messages that it says it of.
 
-        `now` dates it for `forget`. `of_span` tells that the holding span may be a candidate; of others it need not
-        be remembered what stands on them.
+        `now` dates it for `forget`; what is dated `inf` is never forgotten. `of_span` tells that the holding span may
+        be a candidate; of others it need not be remembered what stands on them.
         """
-        if self.journal is not None:
+        if self.journal is not None and now < inf:
             self.journal.append(evidence)
         place, said = evidence.place, evidence.said
         shown = {run.run_id for run in said.runs}
@@ -160,22 +171,20 @@ class Index:
 
     def _trace(self, trace_id: bytes, now: float) -> KnownTrace:
         trace = self.traces.setdefault(trace_id, KnownTrace())
-        trace.touched = max(trace.touched, now)
-        self.traces.move_to_end(trace_id)
+        self.traces.touch(trace_id, now)
         return trace
 
     def _known(self, run_id: str, place: Place, now: float) -> KnownRun:
         known = self.runs.get(run_id)
         if known is None:
             known = self.runs[run_id] = KnownRun(run_id)
-        self.runs.move_to_end(run_id)
-        known.see(place, now)
+        self.runs.touch(run_id, now)
+        known.see(place)
         return known
 
     def _add_message(self, message: Message, place: Place, now: float) -> None:
         known = self.messages.setdefault(message.message_id, KnownMessage())
-        self.messages.move_to_end(message.message_id)
-        known.touched = max(known.touched, now)
+        self.messages.touch(message.message_id, now)
         known.from_assistant = known.from_assistant and message.from_assistant
         known.created_at = later(known.created_at, message.created_at)
         if message.run_id:
@@ -197,18 +206,25 @@ class Index:
         """
         Forget what was last touched before a time, and the oldest of what is more than `keep`; return how much.
 
-        A run is forgotten as a whole. Costs what is forgotten, not what is kept.
+        A run is forgotten as a whole; what lasts is neither forgotten nor counted. Costs what is forgotten, not what is
+        kept.
         """
         forgotten = 0
-        while self.runs and (next(iter(self.runs.values())).touched < before or len(self) > keep):
-            _, run = self.runs.popitem(last=False)
-            self._forget_run(run)
+        for run_id in self._outdated(self.runs, before, keep):
+            self._forget_run(self.runs.pop(run_id))
             forgotten += 1
-        for known in (self.messages, self.traces):
-            while known and (next(iter(known.values())).touched < before or len(self) > keep):  # type: ignore[attr-defined]
-                known.popitem(last=False)
-                forgotten += 1
+        for message_id in self._outdated(self.messages, before, keep):
+            del self.messages[message_id]
+            forgotten += 1
+        for trace_id in self._outdated(self.traces, before, keep):
+            del self.traces[trace_id]
+            forgotten += 1
         return forgotten
+
+    def _outdated(self, known: Aged[H, V], before: float, keep: int) -> Iterator[H]:
+        """Yield what is to be forgotten, which must be gone when the next is asked for."""
+        while (oldest := known.oldest()) and (oldest[1] < before or len(self) - self.lasting > keep):
+            yield oldest[0]
 
     def _forget_run(self, run: KnownRun) -> None:
         for thread_id in run.threads:
@@ -232,15 +248,21 @@ class Index:
 _NOTHING: Final = KnownTrace()
 
 
-def _put(known: dict[K, tuple[str, ...]], key: K, value: str) -> None:
+def _put(known: MutableMapping[H, Values], key: H, value: str) -> None:
     values = known.get(key, ())
-    if value not in values:
-        known[key] = (*values, value)
-
-
-def _drop(known: dict[K, tuple[str, ...]], key: K, value: str) -> None:
-    values = tuple(each for each in known.get(key, ()) if each != value)
-    if values:
-        known[key] = values
+    if value in values:
+        return
+    if isinstance(values, dict):
+        values[value] = None
     else:
+        known[key] = (*values, value) if len(values) < FEW else dict.fromkeys((*values, value))
+
+
+def _drop(known: MutableMapping[H, Values], key: H, value: str) -> None:
+    values = known.get(key, ())
+    if isinstance(values, dict):
+        values.pop(value, None)
+    else:
+        values = known[key] = tuple(each for each in values if each != value)
+    if not values:
         known.pop(key, None)

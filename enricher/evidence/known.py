@@ -50,11 +50,10 @@ class KnownRun:
     spans: tuple[tuple[bytes, bytes], ...] = ()
     """Spans that may be candidates and on which it is named."""
     touched: float = 0.0
-    """When evidence of it last arrived, by the clock of whoever calls `add`; `inf` is never forgotten for its age."""
+    """When evidence of it last arrived, by the clock of whoever calls `add`; at `inf` for what lasts."""
 
-    def see(self, place: Place, now: float) -> None:
-        """Learn where and when it was named."""
-        self.touched = max(self.touched, now)
+    def see(self, place: Place) -> None:
+        """Learn where it was named."""
         self.first = earlier(self.first, place.start)
         self.last = max(self.last, place.end)
 

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 
 from enricher import live
 from enricher.config.model import HoldConfig, RetryConfig
@@ -24,6 +25,7 @@ from tests.support.build import (
     an_http_span,
     as_json,
     attributes,
+    evidence_of,
     items_of,
     openllmetry_span,
 )
@@ -292,6 +294,29 @@ async def test_what_cannot_be_held_is_mended_by_what_is_known(tmp_path):
         (body,) = stage.hold.give_up(passing.waiting)
 
         assert attributes(items_of(body)[0])["gen_ai.system"] == "openai"
+
+
+async def test_what_a_file_says_lets_a_waiting_span_go_and_is_not_written_down(tmp_path):
+    (listing,), (final,) = map(evidence_of, (LISTING, FINAL))
+    async with a_stage(tmp_path) as stage:
+        await stage.take(openllmetry_span(NEW, usage=None))
+        stage.hold.add_evidence(listing)
+        stage.hold.add_evidence(final)
+
+        assert [attributes(raw)["gen_ai.usage.prompt_tokens"] for raw in await stage.left()] == [1200]
+        assert await stage.store.recall(stage.store.clock()) == []
+
+
+async def test_files_that_say_more_than_is_kept_are_told_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("enricher.hold.MAX_EVIDENCE", 1)
+    (listing,), (final,) = map(evidence_of, (LISTING, FINAL))
+    async with a_stage(tmp_path) as stage:
+        with structlog.testing.capture_logs() as logs:
+            for each in (final, listing, listing):
+                stage.hold.add_evidence(each)
+
+        assert len(stage.hold.memory.index) == 1
+        assert [each["log_level"] for each in logs] == ["warning"]
 
 
 def test_names_that_a_candidate_waits_for_are_its_own():

@@ -1,6 +1,7 @@
 """What the index knows after learning: the same whatever the order, and however often."""
 
 import itertools
+from math import inf
 
 import pytest
 
@@ -326,6 +327,52 @@ def test_the_oldest_of_too_much_is_forgotten():
 
     assert list(index.runs) == [run_id(3), run_id(4)]
     assert index.of_service(SERVICE) == {run_id(3), run_id(4)}
+
+
+def test_what_lasts_is_neither_forgotten_nor_counted_nor_in_the_way_of_the_rest():
+    index = Index()
+    for number, now in ((1, inf), (2, 1.0), (3, inf), (4, 2.0), (5, 9.0)):
+        for evidence in evidence_of(an_http_span(a_run_payload(number=number), trace=number)):
+            index.add(evidence, now)
+    index.forget(before=3, keep=1)
+
+    assert set(index.runs) == {run_id(1), run_id(3), run_id(5)}
+    assert index.lasting == 2
+    index.forget(before=99, keep=0)
+    assert set(index.runs) == {run_id(1), run_id(3)}
+    assert index.forget(before=99, keep=0) == 0
+
+
+def test_what_was_seen_once_lasts_when_a_file_says_it_too():
+    index = Index()
+    for now in (1.0, inf, 2.0):
+        for evidence in evidence_of(an_http_span(a_list([a_run_payload(), a_message_payload()]))):
+            index.add(evidence, now)
+
+    assert (index.lasting, index.forget(before=99, keep=0)) == (2, 0)
+
+
+def test_what_lasts_is_not_noted_in_the_journal():
+    index = Index()
+    index.journal = []
+    (evidence,) = evidence_of(an_http_span(a_run_payload()))
+    index.add(evidence, inf)
+
+    assert index.journal == []
+
+
+def test_many_runs_that_said_the_same_are_kept_apart_and_forgotten_one_by_one():
+    index = Index()
+    for number in range(1, 31):
+        for evidence in evidence_of(an_http_span(a_message_payload(number=number, run=number), trace=number)):
+            index.add(evidence, float(number))
+            index.add(evidence, float(number))
+    assert set(index.said(digest(ANSWER))) == {run_id(number) for number in range(1, 31)}
+    index.forget(before=30, keep=100)
+
+    assert set(index.said(digest(ANSWER))) == {run_id(30)}
+    index.forget(before=31, keep=100)
+    assert not index.said(digest(ANSWER))
 
 
 def test_what_a_forgotten_run_said_is_forgotten():
