@@ -8,6 +8,7 @@ The exceptions of this package, named by what the caller must do next.
     └── ExportError        downstream did not take the request
         ├── RetryableError     the same request may succeed later
         └── PermanentError     the same request will never succeed
+            └── AnswerError        it may have been taken: neither send it again nor in parts
 
 What was *found* in telemetry is never an exception: that is an `outcome.Reason`.
 """
@@ -73,3 +74,7 @@ class RetryableError(ExportError):
 
 class PermanentError(ExportError):
     """The same request will never succeed; sending it again is wrong (OTLP specification, Failures)."""
+
+
+class AnswerError(PermanentError):
+    """Downstream's answer cannot be read, so what became of the request is not known (CLI-02)."""

@@ -86,13 +86,13 @@ class Hold:
         config: HoldConfig,
         settings: Settings,
         store: Store,
-        destination: str,
+        destinations: Sequence[str],
         *,
         note: Callable[[Sequence[Outcome], Sequence[Failure]], None],
         queued: Callable[[], None],
     ) -> None:
         self._config, self._settings, self._store = config, settings, store
-        self._destination, self._note, self._queued = destination, note, queued
+        self._destinations, self._note, self._queued = destinations, note, queued
         self.memory = Memory()
         self.counts = Counts()
         self._held: dict[int, _Held] = {}
@@ -166,15 +166,15 @@ class Hold:
             ]
         )
 
-    def give_up(self, waiting: Sequence[Waiting]) -> list[bytes]:
-        """Return requests with candidates that cannot be held, mended by what is known now."""
+    def give_up(self, waiting: Sequence[Waiting]) -> list[tuple[bytes, int]]:
+        """Return requests with candidates that cannot be held, mended by what is known now, and how many they are."""
         failures: list[Failure] = []
         candidates = [each.candidate for each in waiting]
         resolutions = live.climb(candidates, self.memory, None, failures)
         requests, outcomes, more = live.released(waiting, resolutions, self._settings, self.memory)
         self.counts.bypassed += len(waiting)
         self._note(outcomes, [*failures, *more])
-        return [body for body, _ in requests]
+        return requests
 
     async def withdraw(self, rows: Sequence[int]) -> None:
         """Take candidates out of the store again: their request was refused, and the client has it still."""
@@ -310,7 +310,11 @@ class Hold:
         self._start_release([held.row for held, _ in decided], requests)
 
     def _start_release(self, rows: list[int], requests: list[tuple[bytes, int]]) -> None:
-        batches = [Batch(self._destination, Signal.TRACES.value, body, items) for body, items in requests]
+        batches = [
+            Batch(destination, Signal.TRACES.value, body, items)
+            for destination in self._destinations
+            for body, items in requests
+        ]
         task = asyncio.create_task(self._move(rows, batches))
         self._releasing.add(task)
         task.add_done_callback(self._releasing.discard)

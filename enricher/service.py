@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import signal as signals
+import time
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
 
 from enricher import pipeline, scan
 from enricher.config.model import RetryConfig
+from enricher.deliver.backoff import Backoff
+from enricher.deliver.counts import Counts
+from enricher.deliver.delivery import Delivery
 from enricher.deliver.drain import Drain
 from enricher.deliver.file_exporter import FileExporter
 from enricher.deliver.grpc_exporter import GrpcExporter
@@ -23,6 +27,7 @@ from enricher.errors import EnricherError
 from enricher.hold import Hold
 from enricher.otlp.shallow import Signal
 from enricher.payload_files import PayloadFiles
+from enricher.receive.admission import Admission
 from enricher.receive.grpc_server import GrpcReceiver
 from enricher.storage import Store, StoreError
 
@@ -39,17 +44,22 @@ if TYPE_CHECKING:
 SHUTDOWN_GRACE = 10.0
 """Seconds that requests in flight have to finish after SIGTERM; twice the default timeout of an export."""
 
-DESTINATION = "default"
-"""The queue's name for the one downstream there is."""
-
 _log = structlog.get_logger()
 
 
 class Part(Protocol):
     """What has to be started."""
 
-    async def start(self) -> None:
+    async def start(self) -> object:
         """Make ready; raises `EnricherError` if that cannot be."""
+
+
+class Way(NamedTuple):
+    """What leads to one downstream."""
+
+    exporter: Exporter
+    delivery: Delivery
+    drain: Drain | None
 
 
 class Service:
@@ -58,13 +68,25 @@ class Service:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._settings = scan.Settings.from_config(config)
-        self._exporter = exporter_of(config)
+        self._admission = Admission()
         self._store: Store | None = None
         self._hold: Hold | None = None
-        self._drain: Drain | None = None
         self._payload_files: PayloadFiles | None = None
-        if config.hold.enabled:
-            self._remember(config)
+        otlp = config.exporters.otlp
+        has_queue = otlp is not None and otlp.sending_queue.enabled
+        if config.hold.enabled or has_queue:
+            self._store = Store(config.storage.directory, max_size_bytes=config.storage.max_size_mib << 20)
+        self._ways = [
+            self._way(name, exporter, has_queue=name != "otlp" or has_queue)
+            for name, exporter in exporters_of(config).items()
+        ]
+        if config.hold.enabled and self._store is not None:
+            names = [way.delivery.destination for way in self._ways]
+            self._hold = Hold(
+                config.hold, self._settings, self._store, names, note=self._note, queued=self._wake_drains
+            )
+            if patterns := config.enrichment.payload_files:
+                self._payload_files = PayloadFiles(patterns, self._hold.add_evidence, _log_unreadable)
         grpc = config.receivers.otlp.protocols.grpc
         self.receiver = GrpcReceiver(
             str(grpc.endpoint), self.consume, max_receive_bytes=grpc.max_recv_msg_size_mib << 20
@@ -73,75 +95,108 @@ class Service:
         # A log call that is filtered out costs as much as the rest of a candidate.
         self._log_candidates = config.telemetry.logs.level == "debug"
 
-    def _remember(self, config: Config) -> None:
-        """Build the parts of a stage that remembers: the store, what waits in it, and what leaves it."""
-        store = Store(config.storage.directory, max_size_bytes=config.storage.max_size_mib << 20)
-        otlp = config.exporters.otlp
+    def _way(self, name: str, exporter: Exporter, *, has_queue: bool) -> Way:
+        otlp, store, counts = self._config.exporters.otlp, self._store, Counts()
         retry = otlp.retry_on_failure if otlp is not None else RetryConfig()
-        drain = Drain(store, DESTINATION, self._exporter, retry)
-        self._store, self._drain = store, drain
-        self._hold = Hold(config.hold, self._settings, store, DESTINATION, note=self._note, queued=drain.wake)
-        if patterns := config.enrichment.payload_files:
-            self._payload_files = PayloadFiles(patterns, self._hold.add_evidence, _log_unreadable)
+        backoff = Backoff(retry, time.monotonic)
+        drain = None
+        if store is not None:
+            consumers = otlp.sending_queue.num_consumers if otlp is not None else 1
+            drain = Drain(name, exporter, store, backoff, counts, consumers=consumers)
+        delivery = Delivery(
+            name,
+            exporter,
+            store if has_queue else None,
+            backoff,
+            counts,
+            patience=self._config.delivery.patience,
+            queued=drain.wake if drain is not None else lambda: None,
+        )
+        return Way(exporter, delivery, drain)
 
     def _parts(self) -> list[Part]:
         """Return the parts in the order in which they start: downstream first, receivers last."""
-        parts: list[Part | None] = [self._exporter, self._hold, self._payload_files, self._drain]
+        parts: list[Part | None] = [part for way in self._ways for part in (way.exporter, way.delivery)]
+        parts += [self._hold, self._payload_files, *(way.drain for way in self._ways), self.receiver]
         return [part for part in parts if part is not None]
 
     async def start(self) -> None:
         """Start every part. Raises `EnricherError` if one cannot start; those that did are stopped again."""
         try:
             if self._store is not None:
-                recovery = await self._store.open()
-                _log_recovery(recovery)
+                _log_recovery(await self._store.open(), [way.delivery.destination for way in self._ways])
             for part in self._parts():
                 await part.start()
-            await self.receiver.start()
         except EnricherError:
             await self.shutdown(0)
             raise
 
     async def shutdown(self, grace: float = SHUTDOWN_GRACE) -> None:
         """Refuse what is new, finish what is in flight, leave in the store what waits. The store closes last."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace
         await self.receiver.shutdown(grace)
         if self._payload_files is not None:
             await self._payload_files.shutdown()
         if self._hold is not None:
             await self._hold.shutdown()
-        if self._drain is not None:
-            await self._drain.shutdown(grace)
-        await self._exporter.shutdown(grace)
+        senders = [part for way in self._ways for part in (way.drain, way.delivery) if part is not None]
+        await asyncio.gather(*(part.shutdown(max(until - loop.time(), 0.0)) for part in senders))
+        # What is still being sent fails now, and its rows must learn of it before the store closes.
+        await asyncio.gather(*(way.exporter.shutdown(0) for way in self._ways))
+        await asyncio.gather(*(part.settled() for part in senders))
         if self._store is not None:
             await self._store.close()
+
+    @property
+    def death(self) -> str:
+        """Why the process has to be started again; empty while it need not."""
+        return "" if self._store is None else self._store.death
+
+    async def store_ended(self) -> None:
+        """Return when nothing can be kept any more; never for a stage without a store."""
+        if self._store is None:
+            await asyncio.Event().wait()
+        else:
+            await self._store.ended()
 
     async def consume(self, signal: Signal, request: bytes) -> bytes:
         """
         Mend a request, send it on, and return downstream's answer; candidates that wait are in the store by then.
 
-        Raises `BadRequestError` for what is not OTLP, and what the exporter raises. Nothing is acknowledged that
-        downstream has not accepted or the store has not committed.
+        Raises `BadRequestError` for what is not OTLP, `RetryableError` for what can be neither delivered nor kept, and
+        without a queue what the exporter raises. Nothing is acknowledged that downstream has not accepted or the store
+        has not committed.
         """
         if not request:
             return b""
-        if self._hold is None:
-            processed = pipeline.process(signal, request, self._settings)
+        with self._admission.admit(len(request)):
+            if self._hold is None:
+                processed = pipeline.process(signal, request, self._settings)
+                self._note(processed.outcomes, processed.failures)
+                return await self._deliver(signal, processed.request, processed.items)
+            passing = self._hold.process(signal, request)
+            processed = passing.processed
             self._note(processed.outcomes, processed.failures)
-            return await self._exporter.export(signal, processed.request)
-        passing = self._hold.process(signal, request)
-        self._note(passing.processed.outcomes, passing.processed.failures)
-        self._hold.learned(passing.touched)
-        if not passing.waiting:
-            return await self._exporter.export(signal, passing.processed.request)
-        # A client that leaves must not leave rows behind of which nobody knows.
-        return await asyncio.shield(asyncio.create_task(self._hold_and_send(self._hold, passing)))
+            self._hold.learned(passing.touched)
+            if not passing.waiting:
+                return await self._deliver(signal, processed.request, processed.items)
+            # A client that leaves must not leave rows behind of which nobody knows.
+            return await asyncio.shield(asyncio.create_task(self._hold_and_send(self._hold, passing)))
+
+    async def _deliver(self, signal: Signal, request: bytes, items: int) -> bytes:
+        """Deliver to every destination, and return the first one's answer."""
+        if len(self._ways) == 1:
+            return await self._ways[0].delivery.deliver(signal, request, items)
+        answers = await asyncio.gather(*(way.delivery.deliver(signal, request, items) for way in self._ways))
+        return answers[0]
 
     async def _hold_and_send(self, hold: Hold, passing: live.Passing) -> bytes:
         committing = asyncio.create_task(hold.commit(passing.waiting))
-        answer = b""
+        processed, answer = passing.processed, b""
         try:
-            if passing.processed.request:
-                answer = await self._exporter.export(Signal.TRACES, passing.processed.request)
+            if processed.request:
+                answer = await self._deliver(Signal.TRACES, processed.request, processed.items)
         except Exception:
             with suppress(StoreError):
                 await hold.withdraw(await committing)
@@ -151,11 +206,16 @@ class Service:
         except StoreError as error:
             # What cannot be kept goes on as it is (F36).
             _log.warning("candidates cannot be held and pass on at once", spans=len(passing.waiting), error=str(error))
-            for body in hold.give_up(passing.waiting):
-                await self._exporter.export(Signal.TRACES, body)
+            for body, items in hold.give_up(passing.waiting):
+                await self._deliver(Signal.TRACES, body, items)
         else:
             hold.admit(rows, passing.waiting)
         return answer
+
+    def _wake_drains(self) -> None:
+        for way in self._ways:
+            if way.drain is not None:
+                way.drain.wake()
 
     def _note(self, outcomes: Sequence[Outcome], failures: Sequence[scan.Failure]) -> None:
         for failure in failures:
@@ -176,38 +236,15 @@ class Service:
             )
 
 
-class Both:
-    """Two exporters, one after the other. The answer is the first one's; the second gets only what that took."""
-
-    def __init__(self, first: Exporter, second: Exporter) -> None:
-        self._first, self._second = first, second
-
-    async def start(self) -> None:
-        """Make both ready."""
-        await self._first.start()
-        await self._second.start()
-
-    async def export(self, signal: Signal, request: bytes) -> bytes:
-        """Deliver to both. What the second refuses is refused as a whole, and the first will get it again."""
-        answer = await self._first.export(signal, request)
-        await self._second.export(signal, request)
-        return answer
-
-    async def shutdown(self, grace: float = 0.0) -> None:
-        """Finish what is in flight in both."""
-        await self._first.shutdown(grace)
-        await self._second.shutdown(grace)
-
-
-def exporter_of(config: Config) -> Exporter:
-    """Return the exporter that the configuration names; the configuration makes sure that there is one."""
+def exporters_of(config: Config) -> dict[str, Exporter]:
+    """Return the exporters that the configuration names, by name; the configuration makes sure that there is one."""
     otlp, file = config.exporters.otlp, config.exporters.file
-    to_file = FileExporter(file.path) if file is not None else None
-    if otlp is None:
-        if to_file is None:
-            raise EnricherError("exporters: none is named")
-        return to_file
-    return Both(grpc_exporter(otlp), to_file) if to_file is not None else grpc_exporter(otlp)
+    exporters: dict[str, Exporter] = {}
+    if otlp is not None:
+        exporters["otlp"] = grpc_exporter(otlp)
+    if file is not None:
+        exporters["file"] = FileExporter(file.path)
+    return exporters
 
 
 def grpc_exporter(otlp: OtlpExporterConfig) -> GrpcExporter:
@@ -229,10 +266,13 @@ def _log_unreadable(error: CaptureError) -> None:
     _log.warning("a payload file cannot be read", problem=str(error))
 
 
-def _log_recovery(recovery: Recovery) -> None:
+def _log_recovery(recovery: Recovery, destinations: Sequence[str]) -> None:
     """Say what was found in the store, if there was anything to say."""
     said = {name: value for name, value in asdict(recovery).items() if value and name != "problems"}
     _log.info("store opened", **said)
+    for name in recovery.destinations:
+        if name not in destinations:
+            _log.error("requests are queued for an exporter that the configuration does not name", exporter=name)
     for problem in recovery.problems:
         _log.error("something was wrong with the store", problem=problem)
 
@@ -263,7 +303,9 @@ async def run(config: Config) -> None:
         grpc=f"{config.receivers.otlp.protocols.grpc.endpoint.host}:{service.receiver.port}",
         exporter=destination(config),
     )
+    watching = asyncio.create_task(_watch(service, stop))
     await stop.wait()
+    watching.cancel()
     _log.info("shutting down")
     stop.clear()
     stopping = asyncio.create_task(service.shutdown())
@@ -275,12 +317,18 @@ async def run(config: Config) -> None:
     again.cancel()
     await stopping
     _log.info("stopped")
+    if service.death:
+        raise EnricherError(service.death)
+
+
+async def _watch(service: Service, stop: asyncio.Event) -> None:
+    """Stop a stage that can keep nothing any more, so that whoever started it starts it again (F44)."""
+    await service.store_ended()
+    stop.set()
 
 
 WITHOUT_EFFECT = (
     "receivers.otlp.protocols.http",
-    "exporters.otlp.sending_queue",
-    "delivery",
     "telemetry.metrics",
     "telemetry.health",
 )

@@ -12,7 +12,7 @@ One call is one attempt. Whether to try again, to queue or to split is decided b
     any other code                            raises PermanentError
     nothing: not reached, broken off,         raises RetryableError with UNAVAILABLE or DEADLINE_EXCEEDED (CLI-05)
       or `timeout` is over
-    a response above 4 MiB                    raises PermanentError with INTERNAL (CLI-02): it was taken, so neither
+    a response above 4 MiB                    raises AnswerError with INTERNAL (CLI-02): it was taken, so neither
                                               sending again nor splitting may follow
 """
 
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import grpc
 
 from enricher import __version__
-from enricher.errors import EnricherError, ExportError, PermanentError, RetryableError
+from enricher.errors import AnswerError, EnricherError, ExportError, PermanentError, RetryableError
 from enricher.otlp.status import RETRY_INFO_KEY, RETRYABLE, SERVICES, STATUS_KEY, Code, retry_delay
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class GrpcExporter:
                 trailers.setdefault(key, value)
         raw = tuple(trailers.items())
         if code == Code.RESOURCE_EXHAUSTED and self._is_about_the_response(details):
-            return PermanentError(Code.INTERNAL, f"downstream's response is larger than {MAX_RESPONSE_BYTES} bytes")
+            return AnswerError(Code.INTERNAL, f"downstream's response is larger than {MAX_RESPONSE_BYTES} bytes")
         if code == Code.UNAVAILABLE and not raw and self._is_disconnected():
             details = f"downstream is not reachable: {details}"
         delay = retry_delay(raw)

@@ -11,7 +11,7 @@ one in several pieces, which protobuf merges; `merged` gives the whole.
     Resourced { repeated bytes resource = 1; repeated Scoped scoped = 2; repeated bytes schema_url = 3 }
     Scoped { repeated bytes scope = 1; repeated bytes items = 2; repeated bytes schema_url = 3 }
 
-Items are spans or log records.
+Items are spans, log records or metrics.
 """
 
 from __future__ import annotations
@@ -132,6 +132,32 @@ def items(request: Request) -> Iterator[tuple[Resourced, Scoped, bytes]]:
         for scoped in resourced.scoped:
             for item in scoped.items:
                 yield resourced, scoped, item
+
+
+def count(request: Request) -> int:
+    """Return the number of spans, log records or metrics."""
+    return sum(len(scoped.items) for resourced in request.resourced for scoped in resourced.scoped)
+
+
+def halves(data: bytes) -> list[tuple[bytes, int]]:
+    """Return a request as two, each with its number of items, in their order; none if it holds fewer than two."""
+    total = count(parse(data))
+    return [] if total < 2 else [_part(data, 0, total // 2), _part(data, total // 2, total)]
+
+
+def _part(data: bytes, first: int, last: int) -> tuple[bytes, int]:
+    """Return a request of some of the items, with what stands above them, and how many they are."""
+    request, at = parse(data), 0
+    for resourced in list(request.resourced):
+        for scoped in list(resourced.scoped):
+            size = len(scoped.items)
+            scoped.items[:] = scoped.items[max(first - at, 0) : max(last - at, 0)]
+            at += size
+            if not scoped.items:
+                resourced.scoped.remove(scoped)
+        if not resourced.scoped:
+            request.resourced.remove(resourced)
+    return request.SerializeToString(), last - first
 
 
 def exceeds(data: bytes, limit: int) -> bool:  # noqa: C901 - a walk over the wire in one place

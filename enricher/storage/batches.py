@@ -26,16 +26,23 @@ if TYPE_CHECKING:
 _DEAD_COLUMNS = "id, destination, signal, items, size, attempt, created, buried, reason, code"
 
 
-def enqueue(connection: sqlite3.Connection, batches: Iterable[Batch], now: float) -> list[int]:
-    """Take batches in, due at once, and return their ids in the same order."""
+def enqueue(
+    connection: sqlite3.Connection, batches: Iterable[Batch], now: float, *, leased_until: float = 0.0
+) -> list[int]:
+    """
+    Take batches in, due at once, and return their ids in the same order.
+
+    With `leased_until` they are claimed from the start: whoever brings them is sending them already.
+    """
     ids = []
+    state, attempt = ("claimed", 1) if leased_until else ("queued", 0)
     for destination, signal, body, items in batches:
         identity = content.add(connection, body)
         crc = content.checksum(_head(destination, signal, items), body)
         connection.execute(
             "INSERT INTO batch (id, destination, signal, items, size, crc, created, state, attempt, next_try)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0)",
-            (identity, destination, signal, items, len(body), crc, now),
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (identity, destination, signal, items, len(body), crc, now, state, attempt, leased_until),
         )
         ids.append(identity)
     return ids

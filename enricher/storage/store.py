@@ -52,6 +52,7 @@ class Store:
         connect: Callable[[Path], sqlite3.Connection] = schema.connect,
     ) -> None:
         self.clock = clock
+        self._began = clock() - time.monotonic()
         self._quota = Quota(directory, max_size_bytes)
         self._writer = Writer(
             Session(directory / files.DATABASE, self._quota, synchronous=synchronous, clock=clock, connect=connect)
@@ -70,6 +71,11 @@ class Store:
         """Why nothing can be written; empty while it can."""
         return self._writer.reason
 
+    @property
+    def death(self) -> str:
+        """Why the store is of no use until the process is started again (F44); empty while it is."""
+        return self._writer.death
+
     async def open(self) -> Recovery:
         """
         Take the directory and open the database, mended if need be, and return what was found.
@@ -84,6 +90,10 @@ class Store:
         with suppress(StoreError):
             await self._write_down()
         await self._writer.stop()
+
+    async def ended(self) -> None:
+        """Return when the store is closed or has died, after `open`."""
+        await self._writer.ended()
 
     # ---- held spans
 
@@ -103,14 +113,21 @@ class Store:
 
     async def release(self, ids: Sequence[int], moved: Sequence[Batch]) -> list[int] | None:
         """Move held spans into the queue in one transaction; None if one of them was not held any more."""
-        return await self._do(lambda connection: held.release(connection, ids, moved, self.clock()))
+        return await self._do(lambda connection: held.release(connection, ids, moved, self.now()))
 
     # ---- the queue
 
-    async def enqueue(self, requests: Sequence[Batch]) -> list[int]:
-        """Take batches in and return their ids in order."""
+    def now(self) -> float:
+        """Return the time that the queue goes by: wall time when the store was made, and no jump of it since (F32)."""
+        return self._began + time.monotonic()
+
+    async def enqueue(self, requests: Sequence[Batch], *, lease_seconds: float = 0.0) -> list[int]:
+        """Take batches in and return their ids in order; with a lease, of those that are being sent already."""
         growth = sum(ROW_BYTES + len(batch.body) for batch in requests)
-        return await self._do(lambda connection: batches.enqueue(connection, requests, self.clock()), growth)
+        until = self.now() + lease_seconds if lease_seconds else 0.0
+        return await self._do(
+            lambda connection: batches.enqueue(connection, requests, self.now(), leased_until=until), growth
+        )
 
     async def claim(self, destination: str, now: float, limit: int, lease_seconds: float) -> list[QueuedBatch]:
         """Return batches that are due, oldest first; nobody else gets them until the lease ends."""
@@ -126,7 +143,7 @@ class Store:
 
     async def bury(self, identity: int, reason: str, code: int) -> bool:
         """Keep a claimed batch among the dead."""
-        return await self._do(lambda connection: batches.bury(connection, identity, reason, code, self.clock()))
+        return await self._do(lambda connection: batches.bury(connection, identity, reason, code, self.now()))
 
     async def split(self, identity: int, parts: Sequence[Batch]) -> bool:
         """Queue parts in place of a claimed batch."""

@@ -97,6 +97,11 @@ class Writer:
                 self._queue.put(None)
         await asyncio.shield(self._ended)
 
+    async def ended(self) -> None:
+        """Return when the thread has ended, whatever for."""
+        if self._ended is not None:
+            await asyncio.shield(self._ended)
+
     @property
     def reason(self) -> str:
         """Why nothing can be written now; empty while it can."""

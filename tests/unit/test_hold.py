@@ -1,6 +1,7 @@
 """Candidates that wait: by evidence, at their deadline, through restarts, and what happens when they cannot."""
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -8,6 +9,8 @@ import structlog
 
 from enricher import live
 from enricher.config.model import HoldConfig, RetryConfig
+from enricher.deliver.backoff import Backoff
+from enricher.deliver.counts import Counts
 from enricher.deliver.drain import Drain
 from enricher.errors import PermanentError, RetryableError
 from enricher.hold import Hold
@@ -63,9 +66,10 @@ class Stage:
         self.outcomes, self.failures = [], []
         self.exporter = Exporter()
         self.store = Store(directory, max_size_bytes=16 << 20)
-        self.drain = Drain(self.store, "default", self.exporter, RetryConfig(initial_interval="10ms"))
+        backoff = Backoff(RetryConfig(initial_interval="10ms"), time.monotonic)
+        self.drain = Drain("otlp", self.exporter, self.store, backoff, Counts())
         self.hold = Hold(
-            HoldConfig(**config), Settings(), self.store, "default", note=self._note, queued=self.drain.wake
+            HoldConfig(**config), Settings(), self.store, ["otlp"], note=self._note, queued=self.drain.wake
         )
 
     def _note(self, outcomes, failures):
@@ -291,9 +295,9 @@ async def test_what_was_withdrawn_does_not_leave(tmp_path):
 async def test_what_cannot_be_held_is_mended_by_what_is_known(tmp_path):
     async with a_stage(tmp_path) as stage:
         passing = stage.hold.process(Signal.TRACES, a_request([openllmetry_span(OLD)]))
-        (body,) = stage.hold.give_up(passing.waiting)
+        ((body, items),) = stage.hold.give_up(passing.waiting)
 
-        assert attributes(items_of(body)[0])["gen_ai.system"] == "openai"
+        assert (items, attributes(items_of(body)[0])["gen_ai.system"]) == (1, "openai")
 
 
 async def test_what_a_file_says_lets_a_waiting_span_go_and_is_not_written_down(tmp_path):

@@ -1,5 +1,6 @@
 """The composition root: what it says of a configuration, and what it does when a part cannot start."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from enricher.config import load
 from enricher.errors import EnricherError, RetryableError
 from enricher.otlp.shallow import Signal
 from enricher.service import WITHOUT_EFFECT, Service, destination, without_effect
-from enricher.storage import StoreFullError
+from enricher.storage import StoreError, StoreFullError
 from tests.support.build import a_request, a_span, items_of, openllmetry_span
 
 
@@ -26,10 +27,7 @@ def config(tmp_path, *overrides):
 
 def test_keys_without_effect_are_told_only_when_they_are_written(tmp_path):
     assert without_effect(config(tmp_path)) == []
-    assert without_effect(config(tmp_path, "telemetry.health.endpoint=localhost:1", "delivery.patience=1s")) == [
-        "delivery",
-        "telemetry.health",
-    ]
+    assert without_effect(config(tmp_path, "telemetry.health.endpoint=localhost:1")) == ["telemetry.health"]
 
 
 def test_every_key_without_effect_is_documented():
@@ -66,46 +64,113 @@ async def test_f31_a_directory_that_is_in_use_is_told(tmp_path):
     await first.shutdown(0)
 
 
-class Refusing:
+class Exporter:
+    """Takes everything, or refuses everything with one error."""
+
+    def __init__(self, error=None):
+        self.error, self.sent, self.arrived = error, [], asyncio.Semaphore(0)
+
     async def start(self):
         pass
 
-    async def export(self, *_):
-        raise RetryableError(14, "away")
+    async def export(self, _, request):
+        if self.error:
+            raise self.error
+        self.sent.append(request)
+        self.arrived.release()
+        return b""
 
     async def shutdown(self, grace=0.0):
         pass
 
 
-async def test_a_refused_request_leaves_nothing_held(tmp_path):
-    service = Service(config(tmp_path))
-    service._exporter = Refusing()
+def a_service(monkeypatch, exporters, *arguments):
+    monkeypatch.setattr("enricher.service.exporters_of", lambda _: exporters)
+    return Service(config(*arguments))
+
+
+MIXED = a_request([openllmetry_span("0.33.12"), a_span(number=2)])
+
+
+async def test_without_a_queue_a_refused_request_leaves_nothing_held(tmp_path, monkeypatch):
+    away = {"otlp": Exporter(RetryableError(14, "away"))}
+    no_queue = ("exporters.otlp.endpoint=http://localhost:1", "exporters.otlp.sending_queue.enabled=false")
+    service = a_service(monkeypatch, away, tmp_path, *no_queue)
     await service.start()
-    with pytest.raises(RetryableError):
-        await service.consume(Signal.TRACES, a_request([openllmetry_span("0.33.12"), a_span(number=2)]))
+    with pytest.raises(RetryableError, match="away"):
+        await service.consume(Signal.TRACES, MIXED)
 
     assert (await service._store.counts()).held.rows == 0
     await service.shutdown(0)
 
 
-async def test_f36_a_store_that_takes_nothing_lets_candidates_pass(tmp_path):
-    service = Service(config(tmp_path, "hold.enabled=true"))
+async def test_f01_what_downstream_does_not_take_is_kept_and_acknowledged(tmp_path, monkeypatch):
+    service = a_service(monkeypatch, {"file": Exporter(RetryableError(14, "away"))}, tmp_path)
     await service.start()
-    sent = []
 
-    class Exporter(Refusing):
-        async def export(self, _, request):
-            sent.append(request)
-            return b""
+    assert await service.consume(Signal.TRACES, MIXED) == b""
+    counts = await service._store.counts()
+    assert (counts.held.items, counts.queued.items) == (1, 1)
+    await service.shutdown(0)
+
+
+async def test_cli_12_each_destination_has_its_own_queue(tmp_path, monkeypatch):
+    first, second = Exporter(), Exporter(RetryableError(14, "away"))
+    service = a_service(monkeypatch, {"otlp": first, "file": second}, tmp_path, "hold.wait_duration=50ms")
+    await service.start()
+    await service.consume(Signal.TRACES, MIXED)
+    async with asyncio.timeout(10):
+        for _ in range(2):
+            await first.arrived.acquire()
+
+    assert sorted(len(items_of(request)) for request in first.sent) == [1, 1]
+    assert (await service._store.queue_stats("file")).items == 2
+    await service.shutdown(0)
+
+
+async def test_f36_a_store_that_takes_nothing_lets_candidates_pass(tmp_path, monkeypatch):
+    exporter = Exporter()
+    service = a_service(monkeypatch, {"file": exporter}, tmp_path)
+    await service.start()
 
     async def full(_):
         raise StoreFullError("full")
 
-    service._exporter, service._store.hold = Exporter(), full
-    await service.consume(Signal.TRACES, a_request([openllmetry_span("0.33.12"), a_span(number=2)]))
+    service._store.hold = full
+    await service.consume(Signal.TRACES, MIXED)
     await service.shutdown(0)
 
-    assert sorted(len(items_of(request)) for request in sent) == [1, 1]
+    assert sorted(len(items_of(request)) for request in exporter.sent) == [1, 1]
+
+
+async def test_f24_what_can_be_neither_delivered_nor_kept_is_refused_for_a_second(tmp_path, monkeypatch):
+    service = a_service(monkeypatch, {"file": Exporter(RetryableError(14, "away"))}, tmp_path)
+    await service.start()
+
+    async def full(*_, **__):
+        raise StoreFullError("full")
+
+    service._store.enqueue = full
+    with pytest.raises(RetryableError, match="neither delivered nor kept: away") as refused:
+        await service.consume(Signal.TRACES, a_request([a_span()]))
+    await service.shutdown(0)
+
+    assert refused.value.retry_delay == 1.0
+
+
+async def test_f44_the_end_of_the_stores_writer_is_told_and_ends_the_stage(tmp_path, monkeypatch):
+    service = a_service(monkeypatch, {"file": Exporter()}, tmp_path)
+    await service.start()
+
+    def kill(_):
+        raise SystemExit
+
+    with pytest.raises(StoreError):
+        await service._store._do(kill)
+    async with asyncio.timeout(10):
+        await service.store_ended()
+    assert "restart the process" in service.death
+    await service.shutdown(0)
 
 
 async def test_an_empty_request_is_answered_here(tmp_path):

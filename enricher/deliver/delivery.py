@@ -1,0 +1,250 @@
+"""
+To one destination: forward and answer with its answer, or commit to the disk and acknowledge.
+
+    deliver ─▶ lane ─▶ export ─┬─ answered within `patience`     ─▶ that answer
+                       │       ├─ slower                         ─▶ commit, acknowledge; its row hears how it ends
+                       │       ├─ unavailable, throttled, no auth ─▶ commit, acknowledge; `drain` sends it later
+                       │       └─ refused for good               ─▶ parted until the culprit stands alone; dead letter
+                       └─ downstream is in trouble               ─▶ commit at once, acknowledge
+
+Stock SDK exporters drop what was refused for seven seconds, so the stage refuses only what it can neither deliver nor
+keep. Without a queue (`sending_queue.enabled: false`) every client gets downstream's own answer instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from enricher.deliver.drain import LEASE, OPERATOR
+from enricher.deliver.lanes import Lane
+from enricher.errors import AnswerError, ExportError, PermanentError, RetryableError
+from enricher.otlp.shallow import Signal
+from enricher.otlp.status import ADVISED_RETRY_DELAY, Code, partial_success, rejected
+from enricher.storage import Batch, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enricher.deliver import Exporter
+    from enricher.deliver.backoff import Backoff
+    from enricher.deliver.counts import Counts
+    from enricher.deliver.lanes import Group
+    from enricher.storage import Store
+
+_log = structlog.get_logger()
+
+
+class Delivery:
+    """
+    `deliver` works between `start` and `shutdown`. The exporter is started and shut down by whoever made it.
+
+    `store` is None where there is no queue. `queued` is called when something came into the queue, `patience` is in
+    seconds from a request's arrival.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it stands between
+        self,
+        destination: str,
+        exporter: Exporter,
+        store: Store | None,
+        backoff: Backoff,
+        counts: Counts,
+        *,
+        patience: float,
+        queued: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.destination = destination
+        self.counts = counts
+        self._exporter, self._store, self._backoff = exporter, store, backoff
+        self._patience, self._queued = patience, queued
+        self._lanes: dict[Signal, Lane] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop
+
+    async def start(self) -> None:
+        """Make ready."""
+        self._loop = asyncio.get_running_loop()
+        self._lanes = {signal: Lane(signal, self._start) for signal in Signal}
+
+    async def shutdown(self, grace: float = 0.0) -> None:
+        """Let what was acknowledged and is still being sent be answered for `grace` seconds; it is in the store."""
+        if self._leaving:
+            await asyncio.wait(self._leaving, timeout=grace)
+
+    async def settled(self) -> None:
+        """Return when nothing is being sent any more; once the exporter is shut down that is soon."""
+        while self._leaving:
+            await asyncio.wait(self._leaving)
+
+    async def deliver(self, signal: Signal, request: bytes, items: int) -> bytes:
+        """
+        Return once the request is delivered, with downstream's answer, or committed, with an empty one.
+
+        Raises `RetryableError` if it is neither, and without a queue whatever the exporter raises.
+        """
+        return await self._lanes[signal].add(request, items)
+
+    # ---- inside
+
+    def _start(self, group: Group) -> None:
+        leaving = asyncio.create_task(self._leave(group))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+
+    async def _leave(self, group: Group) -> None:
+        sending = _Sending(group)
+        try:
+            if self._store is not None and self._backoff.is_troubled:
+                await self._keep(group, RetryableError(Code.UNAVAILABLE, "downstream is away"))
+            else:
+                await self._send(sending)
+        except Exception as error:  # noqa: BLE001 - whoever waits must get an answer
+            _log.exception("a request could not be delivered", destination=self.destination)
+            name = type(error).__name__
+            group.fail(lambda: RetryableError(Code.UNAVAILABLE, f"internal error in delivery: {name}"))
+        finally:
+            self._free_lane(sending)
+
+    async def _send(self, sending: _Sending) -> None:
+        group, timer = sending.group, None
+        if self._store is not None:
+            timer = self._loop.call_at(group.arrived + self._patience, self._lose_patience, sending)
+        self.counts.in_flight += 1
+        try:
+            answer = await self._exporter.export(group.signal, group.body)
+        except ExportError as error:
+            refusal = error
+        except Exception as error:  # noqa: BLE001 - a bug in an exporter must not cost a request
+            _log.exception("a request could not be sent", destination=self.destination)
+            refusal = RetryableError(Code.UNAVAILABLE, f"internal error in the exporter: {type(error).__name__}")
+        else:
+            self._backoff.succeeded()
+            self.counts.delivered(group.signal, group.items, said := rejected(answer))
+            # A merged request's partial success cannot be attributed: everybody hears of it as a warning.
+            group.answer(answer if len(group.requests) == 1 or not any(said) else partial_success(0, _warning(*said)))
+            await self._delete(sending)
+            return
+        finally:
+            self.counts.in_flight -= 1
+            if timer is not None:
+                timer.cancel()
+        await self._refused(sending, refusal)
+
+    def _lose_patience(self, sending: _Sending) -> None:
+        """Commit what is being sent and acknowledge it; what comes after it does not wait for this downstream."""
+        self._backoff.failed()
+        sending.committing = asyncio.create_task(self._commit(sending.group, lease_seconds=LEASE))
+        self._free_lane(sending)
+
+    def _free_lane(self, sending: _Sending) -> None:
+        if sending.has_lane:
+            sending.has_lane = False
+            self._lanes[sending.group.signal].ended()
+
+    async def _delete(self, sending: _Sending) -> None:
+        if self._store is None or sending.committing is None or (row := await sending.committing) is None:
+            return
+        try:
+            await self._store.confirm([row])
+        except StoreError as error:
+            # The next start sends it again: a duplicate rather than a loss.
+            _log.error("the queue cannot be written", batch=row, error=str(error))
+
+    async def _refused(self, sending: _Sending, error: ExportError) -> None:
+        group, store = sending.group, self._store
+        self.counts.failed(group.signal, group.items)
+        is_for_later = isinstance(error, RetryableError) or error.code in OPERATOR
+        if is_for_later:
+            self._backoff.failed(error)
+        else:
+            self._backoff.succeeded()
+        if store is None:
+            if len(group.requests) > 1 and not is_for_later and not isinstance(error, AnswerError):
+                self._part(group)
+            else:
+                group.fail(lambda: _again(error))
+            return
+        row = await sending.committing if sending.committing is not None else None
+        if row is not None:
+            # The drain knows what follows from any answer; it asks once more.
+            wait = self._backoff.delay(1, error) if is_for_later else 0.0
+            await store.retry(row, store.now() + wait)
+            self._loop.call_later(wait, self._queued)
+        elif is_for_later:
+            await self._keep(group, error)
+        elif len(group.requests) > 1 and not isinstance(error, AnswerError):
+            self._part(group)
+        else:
+            await self._bury(group, error)
+
+    def _part(self, group: Group) -> None:
+        """Send the halves of what was refused for good; the one that holds the culprit is parted again."""
+        self.counts.splits += 1
+        for part in group.apart():
+            self._lanes[group.signal].insert(part)
+
+    async def _keep(self, group: Group, error: ExportError) -> None:
+        """Commit and acknowledge; or else refuse, with what downstream said."""
+        delay = error.retry_delay if isinstance(error, RetryableError) else None
+        if await self._commit(group) is None:
+            self.counts.enqueue_failed[group.signal] += group.items
+            text = f"neither delivered nor kept: {error.details}"
+            group.fail(lambda: RetryableError(Code.UNAVAILABLE, text, retry_delay=delay or ADVISED_RETRY_DELAY))
+
+    async def _commit(self, group: Group, lease_seconds: float = 0.0) -> int | None:
+        """Write the group into the queue as one batch, acknowledge it and return its row; none if that cannot be."""
+        if self._store is None:
+            return None
+        batch = Batch(self.destination, group.signal.value, group.body, group.items)
+        try:
+            (row,) = await self._store.enqueue([batch], lease_seconds=lease_seconds)
+        except StoreError as error:
+            _log.warning("a request cannot be queued", destination=self.destination, error=str(error))
+            return None
+        group.answer(b"")
+        if not lease_seconds:
+            self._queued()
+        return row
+
+    async def _bury(self, group: Group, error: ExportError) -> None:
+        row = await self._commit(group, lease_seconds=LEASE)
+        if row is None or self._store is None:
+            self.counts.enqueue_failed[group.signal] += group.items
+            group.fail(lambda: _again(error))
+            return
+        _log.error(
+            "downstream refused a request for good; it is kept as a dead letter",
+            destination=self.destination,
+            items=group.items,
+            code=error.code,
+            reason=error.details[:256],
+        )
+        await self._store.bury(row, error.details[:1024], error.code)
+        self.counts.dead(group.signal, group.items)
+
+
+class _Sending:
+    """A group on its way. `committing` is set when patience was lost; its lane is free from then on."""
+
+    __slots__ = ("committing", "group", "has_lane")
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.has_lane = True
+        self.committing: asyncio.Task[int | None] | None = None
+
+
+def _again(error: ExportError) -> ExportError:
+    """Return the same refusal for one more of those who wait."""
+    if isinstance(error, RetryableError):
+        return RetryableError(error.code, error.details, error.trailers, error.retry_delay)
+    return PermanentError(error.code, error.details, error.trailers)
+
+
+def _warning(number: int, message: str) -> str:
+    if not number:
+        return message
+    return f"downstream rejected {number} items of requests that were sent together: {message}".rstrip(": ")
