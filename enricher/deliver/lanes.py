@@ -5,7 +5,8 @@ Requests that arrive while a call is under way leave together in the next: conca
                     │no
                     └──▶ gathered ──▶ a call ends, or what is gathered is large or old ──▶ leaves
 
-So an idle stage adds no delay, and a busy one makes fewer calls. One lane a signal.
+So an idle stage adds no delay, and a busy one makes fewer calls. Against a fast downstream little would gather during
+a call, so calls that carry several requests are paced as well (decision 0005). One lane a signal.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
 MAX_BYTES: Final = 1 << 20
 """A group ends before it gets larger: 4 MiB is what gRPC servers take by default."""
 
-LARGE_BYTES: Final = 128 << 10
+LARGE_BYTES: Final = 256 << 10
 """From here on a group does not wait for the call under way: a further merge would save little."""
 
 OLD_SECONDS: Final = 0.01
+
+PACE_SECONDS: Final = 0.004
+"""Least time between the starts of two calls while requests come together. Who sends one at a time never waits."""
 
 MOST_CALLS: Final = 16
 
@@ -84,6 +88,8 @@ class Lane:
         self._signal, self._start = signal, start
         self._loop = asyncio.get_running_loop()
         self._calls = 0
+        self._next_start = 0.0
+        self._is_waiting = False
         self._full: deque[Group] = deque()
         self._gathering: Group | None = None
 
@@ -115,6 +121,8 @@ class Lane:
     def _go_on(self) -> None:
         while self._calls < MOST_CALLS and (group := self._next()) is not None:
             self._calls += 1
+            # What came alone would come alone again: pausing would gather nothing.
+            self._next_start = self._loop.time() + PACE_SECONDS if len(group.requests) > 1 else 0.0
             self._start(group)
 
     def _next(self) -> Group | None:
@@ -123,8 +131,16 @@ class Lane:
         group = self._gathering
         if group is None:
             return None
-        is_old = self._loop.time() - group.arrived >= OLD_SECONDS
-        if not self._calls or group.size >= LARGE_BYTES or is_old:
+        now = self._loop.time()
+        is_free = not self._calls and now >= self._next_start
+        if is_free or group.size >= LARGE_BYTES or now - group.arrived >= OLD_SECONDS:
             self._gathering = None
             return group
+        if not self._calls and not self._is_waiting:
+            self._is_waiting = True
+            self._loop.call_at(self._next_start, self._wake)
         return None
+
+    def _wake(self) -> None:
+        self._is_waiting = False
+        self._go_on()

@@ -39,6 +39,29 @@ async def test_what_arrives_during_a_call_leaves_together_when_it_ends():
     assert started.groups[1].items == 2
 
 
+async def test_after_requests_that_came_together_the_next_is_paced():
+    started = Started()
+    for body in (b"a", b"b", b"c"):
+        started.add(body)
+    for _ in range(2):
+        started.lane.ended()
+    started.add(b"d")
+    started.add(b"e")
+    assert started.bodies == [b"a", b"bc"]
+    await until(lambda: len(started.groups) == 3)
+
+    assert started.bodies == [b"a", b"bc", b"de"]
+
+
+async def test_who_sends_one_at_a_time_never_waits():
+    started = Started()
+    for body in (b"a", b"b", b"c"):
+        started.add(body)
+        started.lane.ended()
+
+    assert started.bodies == [b"a", b"b", b"c"]
+
+
 async def test_what_is_large_does_not_wait_for_the_call_under_way():
     started = Started()
     large = bytes(lanes.LARGE_BYTES)
@@ -74,6 +97,7 @@ async def test_cli_01_a_group_ends_before_it_gets_too_large_for_downstream(monke
         started.add(body)
     started.lane.ended()
     started.lane.ended()
+    await until(lambda: len(started.groups) == 3)
 
     assert started.bodies == [b"a", half + half, b"z"]
 
