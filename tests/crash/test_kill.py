@@ -4,15 +4,9 @@ import asyncio
 import itertools
 import os
 import random
-from collections import Counter
 
-import grpc
 import pytest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from enricher.otlp import shallow
-from enricher.otlp.shallow import Signal
-from enricher.otlp.status import SERVICES
 from tests.support import stage as stages
 from tests.support.build import (
     a_list,
@@ -24,12 +18,13 @@ from tests.support.build import (
     openllmetry_span,
 )
 from tests.support.downstream import Downstream
+from tests.support.load import Load, arrived
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 
 KILLS = int(os.environ.get("ENRICHER_KILLS", "6"))
 CALLERS = 8
-METHOD = f"/{SERVICES[Signal.TRACES]}/Export"
 
 
 def _request(number):
@@ -41,40 +36,6 @@ def _request(number):
         items += [an_http_span(a_run_payload(), number=number + 4, start=18, trace=number)]
         items += [an_http_span(a_list([a_message_payload()]), number=number + 5, start=20, trace=number)]
     return a_request([candidate, *items])
-
-
-def _ids(request):
-    spans = [Span.FromString(raw) for _, _, raw in shallow.items(shallow.parse(request))]
-    return [(span.trace_id, span.span_id) for span in spans]
-
-
-class Load:
-    """Sends requests until told to stop, and keeps what was acknowledged: each is an obligation."""
-
-    def __init__(self, endpoint):
-        self.acked = Counter()
-        self._endpoint = endpoint
-        self._numbers = itertools.count()
-        self._stop = False
-
-    async def run(self):
-        async with grpc.aio.insecure_channel(
-            self._endpoint, options=[("grpc.min_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]
-        ) as channel:
-            await asyncio.gather(*(self._caller(channel.unary_unary(METHOD)) for _ in range(CALLERS)))
-
-    def stop(self):
-        self._stop = True
-
-    async def _caller(self, export):
-        while not self._stop:
-            request = _request(next(self._numbers))
-            try:
-                await export(request, timeout=10)
-            except grpc.aio.AioRpcError:
-                await asyncio.sleep(0.05)
-            else:
-                self.acked.update(_ids(request))
 
 
 async def test_f18_every_acknowledged_span_arrives_and_duplicates_only_of_what_was_in_flight(tmp_path):
@@ -89,7 +50,7 @@ async def test_f18_every_acknowledged_span_arrives_and_duplicates_only_of_what_w
         stage = await stages.start(
             {**config, "storage": {**config["storage"], "directory": str(tmp_path / "data")}}, tmp_path / "0"
         )
-        load = Load(stage.grpc_endpoint)
+        load = Load(stage.grpc_endpoint, _request, callers=CALLERS)
         running = asyncio.create_task(load.run())
         for _ in range(KILLS):
             await asyncio.sleep(rng.uniform(0.2, 1.2))
@@ -100,17 +61,13 @@ async def test_f18_every_acknowledged_span_arrives_and_duplicates_only_of_what_w
         load.stop()
         await running
 
-        def arrived():
-            return Counter(span for each in downstream.received for span in _ids(each.request))
-
-        async with asyncio.timeout(60):
-            while load.acked - arrived():  # noqa: ASYNC110 - the downstream does not tell what it got
-                await asyncio.sleep(0.2)
+        await until(lambda: not load.acked - arrived(downstream.received))
         await asyncio.sleep(1)
-        twice = sum((arrived() - load.acked).values()) - len(arrived().keys() - load.acked.keys())
+        came = arrived(downstream.received)
+        twice = sum((came - load.acked).values()) - len(came.keys() - load.acked.keys())
         assert await stage.stop() == 0
 
     assert sum(load.acked.values()) > 1000
-    assert not load.acked - arrived()
+    assert not load.acked - came
     # At a kill, each caller's request and each consumer's batch may have been under way.
     assert twice <= KILLS * 6 * (CALLERS + 4 * 8)

@@ -71,14 +71,15 @@ class Downstream:
     """
     Serves the three OTLP services on a port of its own as an async context manager.
 
-    Calls take the answers of `script` in the order they come; when it is empty they get `otherwise`. Both may be
-    changed at any time. `compression` is that of responses; requests of any size are taken unless a limit is given.
+    Calls take the answers of `script` in the order they come; when it is empty they get `otherwise`, or what it
+    returns. Both may be changed at any time. `received` is every call, `taken` those that were answered with OK.
+    `compression` is that of responses; requests of any size are taken unless a limit is given.
     """
 
     def __init__(
         self,
         *script: Answer,
-        otherwise: Answer | None = None,
+        otherwise: Answer | Callable[[], Answer] | None = None,
         endpoint: str = "127.0.0.1:0",
         compression: grpc.Compression | None = None,
         max_receive_bytes: int = -1,
@@ -86,6 +87,7 @@ class Downstream:
         self.script = deque(script)
         self.otherwise = otherwise or ok()
         self.received: list[Received] = []
+        self.taken: list[Received] = []
         self.endpoint = endpoint
         self._compression = compression
         self._options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", max_receive_bytes)]
@@ -132,13 +134,17 @@ class Downstream:
     def _handler(self, signal: Signal) -> Callable[[bytes, Any], Awaitable[bytes]]:
         async def export(request: bytes, context: Any) -> bytes:
             answer = self.script.popleft() if self.script else self.otherwise
+            if not isinstance(answer, Answer):
+                answer = answer()
+            came = Received(signal, request, tuple(context.invocation_metadata() or ()))
             async with self._arrived:
-                self.received.append(Received(signal, request, tuple(context.invocation_metadata() or ())))
+                self.received.append(came)
                 self._arrived.notify_all()
             if answer.after is not None:
                 await answer.after.wait()
             if answer.code is not grpc.StatusCode.OK:
                 await context.abort(answer.code, answer.details, answer.trailers)
+            self.taken.append(came)
             return answer.response
 
         return export
