@@ -17,6 +17,7 @@ import structlog
 
 from enricher import pipeline, scan
 from enricher.config.model import RetryConfig
+from enricher.control import Control
 from enricher.deliver.backoff import Backoff
 from enricher.deliver.counts import Counts
 from enricher.deliver.delivery import Delivery
@@ -72,10 +73,12 @@ class Service:
         self._store: Store | None = None
         self._hold: Hold | None = None
         self._payload_files: PayloadFiles | None = None
+        self._control: Control | None = None
         otlp = config.exporters.otlp
         has_queue = otlp is not None and otlp.sending_queue.enabled
         if config.hold.enabled or has_queue:
             self._store = Store(config.storage.directory, max_size_bytes=config.storage.max_size_mib << 20)
+            self._control = Control(self._store, config.storage.directory, self._wake_drains)
         self._ways = [
             self._way(name, exporter, has_queue=name != "otlp" or has_queue)
             for name, exporter in exporters_of(config).items()
@@ -117,7 +120,7 @@ class Service:
     def _parts(self) -> list[Part]:
         """Return the parts in the order in which they start: downstream first, receivers last."""
         parts: list[Part | None] = [part for way in self._ways for part in (way.exporter, way.delivery)]
-        parts += [self._hold, self._payload_files, *(way.drain for way in self._ways), self.receiver]
+        parts += [self._hold, self._payload_files, *(way.drain for way in self._ways), self._control, self.receiver]
         return [part for part in parts if part is not None]
 
     async def start(self) -> None:
@@ -136,6 +139,8 @@ class Service:
         loop = asyncio.get_running_loop()
         until = loop.time() + grace
         await self.receiver.shutdown(grace)
+        if self._control is not None:
+            await self._control.shutdown()
         if self._payload_files is not None:
             await self._payload_files.shutdown()
         if self._hold is not None:

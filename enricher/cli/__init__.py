@@ -10,6 +10,7 @@ import typer
 import enricher
 from enricher.cli.demo import demo
 from enricher.cli.explain import explain
+from enricher.cli.queue import app as queue
 from enricher.cli.replay import replay
 from enricher.cli.run import run
 from enricher.cli.validate import validate
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 for command in (demo, run, validate, replay, explain):
     app.command()(command)
+app.add_typer(queue, name="queue")
 
 
 def _version(wanted: bool) -> None:
