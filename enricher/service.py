@@ -7,37 +7,31 @@ Downstream first, receivers last, so that nothing comes in that cannot go out; s
 from __future__ import annotations
 
 import asyncio
-import signal as signals
-import time
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from enricher import pipeline, scan
-from enricher.config.model import RetryConfig
+from enricher.config.model import RetryConfig, SendingQueueConfig
 from enricher.control import Control
-from enricher.deliver.backoff import Backoff
-from enricher.deliver.counts import Counts
-from enricher.deliver.delivery import Delivery
-from enricher.deliver.drain import Drain
-from enricher.deliver.file_exporter import FileExporter
-from enricher.deliver.grpc_exporter import GrpcExporter
+from enricher.deliver.exporters import exporters_of
+from enricher.deliver.way import Way
 from enricher.errors import EnricherError
 from enricher.hold import Hold
 from enricher.otlp.shallow import Signal
 from enricher.payload_files import PayloadFiles
 from enricher.receive.admission import Admission
 from enricher.receive.grpc_server import GrpcReceiver
+from enricher.receive.http_server import HttpReceiver
 from enricher.storage import Store, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from enricher import live
-    from enricher.config.model import Config, OtlpExporterConfig
-    from enricher.deliver import Exporter
+    from enricher.config.model import Config, ProtocolsConfig
     from enricher.errors import CaptureError
     from enricher.outcome import Outcome
     from enricher.storage import Recovery
@@ -55,14 +49,6 @@ class Part(Protocol):
         """Make ready; raises `EnricherError` if that cannot be."""
 
 
-class Way(NamedTuple):
-    """What leads to one downstream."""
-
-    exporter: Exporter
-    delivery: Delivery
-    drain: Drain | None
-
-
 class Service:
     """The stage. `consume` is what receivers call."""
 
@@ -71,63 +57,50 @@ class Service:
         self._settings = scan.Settings.from_config(config)
         self._admission = Admission()
         self._store: Store | None = None
+        self._control: Control | None = None
         self._hold: Hold | None = None
         self._payload_files: PayloadFiles | None = None
-        self._control: Control | None = None
         otlp = config.exporters.otlp
-        has_queue = otlp is not None and otlp.sending_queue.enabled
-        if config.hold.enabled or has_queue:
+        queue = otlp.sending_queue if otlp is not None else SendingQueueConfig()
+        retry = otlp.retry_on_failure if otlp is not None else RetryConfig()
+        if config.hold.enabled or (otlp is not None and queue.enabled):
             self._store = Store(config.storage.directory, max_size_bytes=config.storage.max_size_mib << 20)
-            self._control = Control(self._store, config.storage.directory, self._wake_drains)
+            self._control = Control(self._store, config.storage.directory, self._wake)
         self._ways = [
-            self._way(name, exporter, has_queue=name != "otlp" or has_queue)
+            Way(name, exporter, self._store, retry=retry, queue=queue, patience=config.delivery.patience)
             for name, exporter in exporters_of(config).items()
         ]
         if config.hold.enabled and self._store is not None:
-            names = [way.delivery.destination for way in self._ways]
-            self._hold = Hold(
-                config.hold, self._settings, self._store, names, note=self._note, queued=self._wake_drains
-            )
+            names = [way.name for way in self._ways]
+            self._hold = Hold(config.hold, self._settings, self._store, names, note=self._note, queued=self._wake)
             if patterns := config.enrichment.payload_files:
                 self._payload_files = PayloadFiles(patterns, self._hold.add_evidence, _log_unreadable)
-        grpc = config.receivers.otlp.protocols.grpc
-        self.receiver = GrpcReceiver(
-            str(grpc.endpoint), self.consume, max_receive_bytes=grpc.max_recv_msg_size_mib << 20
-        )
+        self.receivers = self._receivers(config.receivers.otlp.protocols)
         self._failures_seen: set[str] = set()
         # A log call that is filtered out costs as much as the rest of a candidate.
         self._log_candidates = config.telemetry.logs.level == "debug"
 
-    def _way(self, name: str, exporter: Exporter, *, has_queue: bool) -> Way:
-        otlp, store, counts = self._config.exporters.otlp, self._store, Counts()
-        retry = otlp.retry_on_failure if otlp is not None else RetryConfig()
-        backoff = Backoff(retry, time.monotonic)
-        drain = None
-        if store is not None:
-            consumers = otlp.sending_queue.num_consumers if otlp is not None else 1
-            drain = Drain(name, exporter, store, backoff, counts, consumers=consumers)
-        delivery = Delivery(
-            name,
-            exporter,
-            store if has_queue else None,
-            backoff,
-            counts,
-            patience=self._config.delivery.patience,
-            queued=drain.wake if drain is not None else lambda: None,
-        )
-        return Way(exporter, delivery, drain)
+    def _receivers(self, protocols: ProtocolsConfig) -> dict[str, GrpcReceiver | HttpReceiver]:
+        """Return the receivers that are to listen, by the protocol's key."""
+        found: dict[str, GrpcReceiver | HttpReceiver] = {}
+        if (grpc := protocols.grpc) is not None:
+            limit = grpc.max_recv_msg_size_mib << 20
+            found["grpc"] = GrpcReceiver(str(grpc.endpoint), self.consume, max_receive_bytes=limit)
+        if (http := protocols.http) is not None:
+            limit = http.max_request_body_size_mib << 20
+            found["http"] = HttpReceiver(str(http.endpoint), self.consume, max_receive_bytes=limit)
+        return found
 
     def _parts(self) -> list[Part]:
-        """Return the parts in the order in which they start: downstream first, receivers last."""
-        parts: list[Part | None] = [part for way in self._ways for part in (way.exporter, way.delivery)]
-        parts += [self._hold, self._payload_files, *(way.drain for way in self._ways), self._control, self.receiver]
+        """Return the parts in the order in which they start."""
+        parts = [*self._ways, self._hold, self._payload_files, self._control, *self.receivers.values()]
         return [part for part in parts if part is not None]
 
     async def start(self) -> None:
         """Start every part. Raises `EnricherError` if one cannot start; those that did are stopped again."""
         try:
             if self._store is not None:
-                _log_recovery(await self._store.open(), [way.delivery.destination for way in self._ways])
+                _log_recovery(await self._store.open(), [way.name for way in self._ways])
             for part in self._parts():
                 await part.start()
         except EnricherError:
@@ -138,18 +111,11 @@ class Service:
         """Refuse what is new, finish what is in flight, leave in the store what waits. The store closes last."""
         loop = asyncio.get_running_loop()
         until = loop.time() + grace
-        await self.receiver.shutdown(grace)
-        if self._control is not None:
-            await self._control.shutdown()
-        if self._payload_files is not None:
-            await self._payload_files.shutdown()
-        if self._hold is not None:
-            await self._hold.shutdown()
-        senders = [part for way in self._ways for part in (way.drain, way.delivery) if part is not None]
-        await asyncio.gather(*(part.shutdown(max(until - loop.time(), 0.0)) for part in senders))
-        # What is still being sent fails now, and its rows must learn of it before the store closes.
-        await asyncio.gather(*(way.exporter.shutdown(0) for way in self._ways))
-        await asyncio.gather(*(part.settled() for part in senders))
+        await asyncio.gather(*(receiver.shutdown(grace) for receiver in self.receivers.values()))
+        for part in (self._control, self._payload_files, self._hold):
+            if part is not None:
+                await part.shutdown()
+        await asyncio.gather(*(way.shutdown(max(until - loop.time(), 0.0)) for way in self._ways))
         if self._store is not None:
             await self._store.close()
 
@@ -192,8 +158,8 @@ class Service:
     async def _deliver(self, signal: Signal, request: bytes, items: int) -> bytes:
         """Deliver to every destination, and return the first one's answer."""
         if len(self._ways) == 1:
-            return await self._ways[0].delivery.deliver(signal, request, items)
-        answers = await asyncio.gather(*(way.delivery.deliver(signal, request, items) for way in self._ways))
+            return await self._ways[0].deliver(signal, request, items)
+        answers = await asyncio.gather(*(way.deliver(signal, request, items) for way in self._ways))
         return answers[0]
 
     async def _hold_and_send(self, hold: Hold, passing: live.Passing) -> bytes:
@@ -217,10 +183,10 @@ class Service:
             hold.admit(rows, passing.waiting)
         return answer
 
-    def _wake_drains(self) -> None:
+    def _wake(self) -> None:
+        """Say that something came into the queues."""
         for way in self._ways:
-            if way.drain is not None:
-                way.drain.wake()
+            way.wake()
 
     def _note(self, outcomes: Sequence[Outcome], failures: Sequence[scan.Failure]) -> None:
         for failure in failures:
@@ -241,32 +207,6 @@ class Service:
             )
 
 
-def exporters_of(config: Config) -> dict[str, Exporter]:
-    """Return the exporters that the configuration names, by name; the configuration makes sure that there is one."""
-    otlp, file = config.exporters.otlp, config.exporters.file
-    exporters: dict[str, Exporter] = {}
-    if otlp is not None:
-        exporters["otlp"] = grpc_exporter(otlp)
-    if file is not None:
-        exporters["file"] = FileExporter(file.path)
-    return exporters
-
-
-def grpc_exporter(otlp: OtlpExporterConfig) -> GrpcExporter:
-    """Return the gRPC exporter of `exporters.otlp`."""
-    return GrpcExporter(
-        otlp.endpoint.target,
-        insecure=not otlp.uses_tls,
-        timeout=otlp.timeout,
-        compression=otlp.compression,
-        headers={name: value.get_secret_value() for name, value in otlp.headers.items()},
-        ca_file=otlp.tls.ca_file,
-        cert_file=otlp.tls.cert_file,
-        key_file=otlp.tls.key_file,
-        server_name_override=otlp.tls.server_name_override,
-    )
-
-
 def _log_unreadable(error: CaptureError) -> None:
     _log.warning("a payload file cannot be read", problem=str(error))
 
@@ -280,81 +220,3 @@ def _log_recovery(recovery: Recovery, destinations: Sequence[str]) -> None:
             _log.error("requests are queued for an exporter that the configuration does not name", exporter=name)
     for problem in recovery.problems:
         _log.error("something was wrong with the store", problem=problem)
-
-
-async def run(config: Config) -> None:
-    """Run the stage until SIGTERM or SIGINT; a second one ends it without waiting for what is in flight."""
-    stop = asyncio.Event()
-    asked = 0
-
-    def ask() -> None:
-        nonlocal asked
-        asked += 1
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    for each in (signals.SIGTERM, signals.SIGINT):
-        loop.add_signal_handler(each, ask)
-    if config.enrichment.payload_files and not config.hold.enabled:
-        _log.warning(
-            "enrichment.payload_files has no effect without hold.enabled: a stage without memory reads no files"
-        )
-    if keys := without_effect(config):
-        _log.warning("keys that have no effect in this version", keys=", ".join(keys))
-    service = Service(config)
-    await service.start()
-    _log.info(
-        "ready",
-        grpc=f"{config.receivers.otlp.protocols.grpc.endpoint.host}:{service.receiver.port}",
-        exporter=destination(config),
-    )
-    watching = asyncio.create_task(_watch(service, stop))
-    await stop.wait()
-    watching.cancel()
-    _log.info("shutting down")
-    stop.clear()
-    stopping = asyncio.create_task(service.shutdown())
-    again = asyncio.create_task(stop.wait())
-    await asyncio.wait({stopping, again}, return_when=asyncio.FIRST_COMPLETED)
-    if asked > 1 and not stopping.done():
-        _log.warning("asked twice: not waiting for what is in flight")
-        await service.shutdown(0)
-    again.cancel()
-    await stopping
-    _log.info("stopped")
-    if service.death:
-        raise EnricherError(service.death)
-
-
-async def _watch(service: Service, stop: asyncio.Event) -> None:
-    """Stop a stage that can keep nothing any more, so that whoever started it starts it again (F44)."""
-    await service.store_ended()
-    stop.set()
-
-
-WITHOUT_EFFECT = (
-    "receivers.otlp.protocols.http",
-    "telemetry.metrics",
-    "telemetry.health",
-)
-"""Keys that are read and checked, and do nothing in this version."""
-
-
-def without_effect(config: Config) -> list[str]:
-    """Return the keys among `WITHOUT_EFFECT` that the user has written."""
-    found = []
-    for key in WITHOUT_EFFECT:
-        section: object = config
-        for name in key.split("."):
-            written: set[str] = getattr(section, "model_fields_set", set())
-            section = getattr(section, name, None) if name in written else None
-        if section is not None:
-            found.append(key)
-    return found
-
-
-def destination(config: Config) -> str:
-    """Return in words where requests go."""
-    otlp, file = config.exporters.otlp, config.exporters.file
-    named = [f"otlp {otlp.endpoint}" if otlp is not None else "", f"file {file.path}" if file is not None else ""]
-    return " and ".join(filter(None, named))

@@ -122,9 +122,9 @@ def _write(items: Iterator[Mended], output: str, counts: Counter[str]) -> None:
 
 
 async def _send(items: Iterator[Mended], config: Config, counts: Counter[str]) -> None:
+    from enricher.deliver.exporters import grpc_exporter  # noqa: PLC0415
     from enricher.errors import EnricherError, PermanentError, RetryableError  # noqa: PLC0415
     from enricher.otlp import status  # noqa: PLC0415
-    from enricher.service import grpc_exporter  # noqa: PLC0415
 
     otlp = config.exporters.otlp
     if otlp is None:

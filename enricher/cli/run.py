@@ -14,7 +14,8 @@ def run(config: ConfigFile = None, overrides: Overrides = None) -> None:
     """
     Run the stage: receive OTLP, mend Assistant-run spans, send everything on.
 
-    Without a configuration it listens on localhost:4317 and writes OTLP/JSON lines to ./enricher-data/out.jsonl.
+    Without a configuration it listens on localhost:4317 and localhost:4318 and writes OTLP/JSON lines to
+    ./enricher-data/out.jsonl.
     """
     from enricher.config import Severity, examine  # noqa: PLC0415 - only what is used is loaded: start-up time
 
@@ -25,7 +26,7 @@ def run(config: ConfigFile = None, overrides: Overrides = None) -> None:
         raise typer.Exit(1)
     loaded = examination.config
     _load_structlog_alone()
-    from enricher import service  # noqa: PLC0415
+    from enricher import running  # noqa: PLC0415
     from enricher.memory import keep_freed_memory, look_for_garbage_seldom  # noqa: PLC0415
     from enricher.telemetry import logs  # noqa: PLC0415
 
@@ -39,7 +40,7 @@ def run(config: ConfigFile = None, overrides: Overrides = None) -> None:
             err=True,
         )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(service.run(loaded))
+        runner.run(running.run(loaded))
 
 
 def _load_structlog_alone() -> None:

@@ -98,8 +98,8 @@ def _listeners(config: Config) -> Iterator[Finding]:
 def _listening(config: Config) -> dict[Loc, Endpoint]:
     protocols = config.receivers.otlp.protocols
     return {
-        _GRPC: protocols.grpc.endpoint,
-        _HTTP: protocols.http.endpoint,
+        **({_GRPC: protocols.grpc.endpoint} if protocols.grpc else {}),
+        **({_HTTP: protocols.http.endpoint} if protocols.http else {}),
         _METRICS: config.telemetry.metrics.endpoint,
         _HEALTH: config.telemetry.health.endpoint,
     }

@@ -47,13 +47,23 @@ class HttpServerConfig(_Section):
     """Where OTLP/HTTP is received."""
 
     endpoint: ListenEndpoint = Endpoint("localhost", 4318)
+    max_request_body_size_mib: Annotated[StrictInt, Field(ge=1, le=2047)] = 64
+    """Larger bodies are refused, as they come or inflated; protobuf counts a message's bytes in 31 bits."""
 
 
 class ProtocolsConfig(_Section):
-    """The two OTLP transports."""
+    """The two OTLP transports. With neither named both listen; with one named that one alone, as in the Collector."""
 
-    grpc: GrpcServerConfig = GrpcServerConfig()
-    http: HttpServerConfig = HttpServerConfig()
+    grpc: GrpcServerConfig | None = None
+    http: HttpServerConfig | None = None
+
+    @model_validator(mode="after")
+    def _default_to_both(self) -> Self:
+        if self.grpc is None and self.http is None:
+            # Past the frozen __setattr__.
+            object.__setattr__(self, "grpc", GrpcServerConfig())
+            object.__setattr__(self, "http", HttpServerConfig())
+        return self
 
 
 class OtlpReceiverConfig(_Section):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
@@ -72,6 +73,11 @@ ADVISED_RETRY_DELAY = 1.0
 """Seconds. The most that the stage itself advises: stock SDK exporters drop at once when told to wait longer than
 the rest of their 10 s budget, and get six attempts out of this."""
 
+_REJECTED_KEYS = {
+    Signal.TRACES: "rejectedSpans",
+    Signal.METRICS: "rejectedDataPoints",
+    Signal.LOGS: "rejectedLogRecords",
+}
 _TYPE_PREFIX = "type.googleapis.com/google.rpc."
 _NANOS = 1_000_000_000
 
@@ -119,6 +125,31 @@ def bad_request_details(message: str) -> bytes:
     """Return a `Status` INVALID_ARGUMENT that holds a `BadRequest` (GRP-03, HTP-06); `message` is shown to the peer."""
     violation = _MESSAGES["FieldViolation"](field=b"request", description=_text(message))
     return _bytes(_status(Code.INVALID_ARGUMENT, message, _MESSAGES["BadRequest"](field_violations=[violation])))
+
+
+def status_code(details: bytes) -> int | None:
+    """Return the code in a serialised `Status`, 0 where it has none, or None for bytes that are no `Status`."""
+    status = _parse("Status", details)
+    return None if status is None else int(status.code)
+
+
+def status_message(details: bytes) -> str:
+    """Return the text in a serialised `Status`, empty for bytes that are no `Status`."""
+    status = _parse("Status", details)
+    return "" if status is None else _readable(status.message)
+
+
+def status_json(details: bytes) -> bytes:
+    """Return a serialised `Status` as JSON. Of its details the two kinds that the stage knows are kept."""
+    status = _parse("Status", details)
+    found = [] if status is None else list(filter(None, map(_detail_json, status.details)))
+    return orjson.dumps(
+        {
+            "code": 0 if status is None else status.code,
+            "message": "" if status is None else _readable(status.message),
+            **({"details": found} if found else {}),
+        }
+    )
 
 
 def retry_trailers(
@@ -197,7 +228,31 @@ def rejected(response: bytes) -> tuple[int, str]:
     if parsed is None:
         return 0, ""
     partial = parsed.partial_success
-    return max(partial.rejected, 0), partial.error_message.decode(errors="replace")
+    return max(partial.rejected, 0), _readable(partial.error_message)
+
+
+def response_json(signal: Signal, response: bytes) -> bytes:
+    """Return the response of a signal as OTLP/JSON."""
+    count, message = rejected(response)
+    partial = {
+        **({_REJECTED_KEYS[signal]: str(count)} if count else {}),
+        **({"errorMessage": message} if message else {}),
+    }
+    return orjson.dumps({"partialSuccess": partial} if partial else {})
+
+
+def _detail_json(detail: Any) -> dict[str, Any] | None:
+    name = detail.type_url.decode(errors="replace").rpartition("/google.rpc.")[2]
+    message = _parse(name, detail.value) if name in ("RetryInfo", "BadRequest") else None
+    if message is None:
+        return None
+    if name == "RetryInfo":
+        return {"@type": _TYPE_PREFIX + name, "retryDelay": f"{_seconds(message):g}s"}
+    violations = [
+        {"field": _readable(each.field), "description": _readable(each.description)}
+        for each in message.field_violations
+    ]
+    return {"@type": _TYPE_PREFIX + name, "fieldViolations": violations}
 
 
 def _status(code: int, message: str, *details: Any) -> Any:
@@ -206,6 +261,10 @@ def _status(code: int, message: str, *details: Any) -> Any:
 
 def _text(text: str) -> bytes:
     return text.encode(errors="replace")  # a peer's text may hold lone surrogates
+
+
+def _readable(text: bytes) -> str:
+    return text.decode(errors="replace")
 
 
 def _packed(message: Any) -> Any:

@@ -25,40 +25,18 @@ Errors are Trailers-Only (GRP-05): nothing here may send initial metadata, becau
 from __future__ import annotations
 
 import asyncio
-import secrets
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import structlog
 
-from enricher.errors import BadRequestError, EnricherError, ExportError, RetryableError
-from enricher.otlp.status import (
-    ADVISED_RETRY_DELAY,
-    SERVICES,
-    STATUS_KEY,
-    Code,
-    bad_request_details,
-    retry_trailers,
-)
-from enricher.telemetry.logs import FirstOfKind
+from enricher.otlp.status import SERVICES
+from enricher.receive.refusals import DRAIN_SECONDS, Refusals, cannot_listen, shutting_down
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from enricher.otlp.shallow import Signal
     from enricher.receive import Consume
-
-    Trailers = tuple[tuple[str, bytes], ...]
-
-MAX_TEXT_BYTES = 1024
-MAX_TRAILER_BYTES = 2048
-"""Most of downstream's text and trailers that an error carries on. Clients take 8 KiB of metadata in all, the text
-percent-encoded and the trailers in base64; an answer above that reaches them as RESOURCE_EXHAUSTED, whatever it was."""
-
-DRAIN_SECONDS = 0.1
-"""How long calls that arrive during a shutdown are still answered. grpc's own stop answers CANCELLED to what it has
-accepted and not handed over yet: under load two clients of three saw that, and none once UNAVAILABLE had made them
-pause."""
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode if code is not grpc.StatusCode.OK}
 
@@ -83,8 +61,6 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
-_log = structlog.get_logger()
-
 
 class GrpcReceiver:
     """
@@ -101,7 +77,7 @@ class GrpcReceiver:
         self._max_receive_bytes = max_receive_bytes
         self._server: Any = None
         self._draining = False
-        self._first_of_kind = FirstOfKind()
+        self._refusals = Refusals()
 
     async def start(self) -> int:
         """Listen, and return the port. Raises `EnricherError` when the endpoint cannot be had."""
@@ -120,6 +96,11 @@ class GrpcReceiver:
         await server.start()
         self._server = server
         return self.port
+
+    @property
+    def address(self) -> str:
+        """Where it listens, with the port that it got."""
+        return f"{self._endpoint.rpartition(':')[0]}:{self.port}"
 
     async def shutdown(self, grace: float) -> None:
         """
@@ -140,37 +121,23 @@ class GrpcReceiver:
     def _handler(self, signal: Signal) -> Callable[[bytes, Any], Awaitable[bytes]]:
         async def export(request: bytes, context: Any) -> bytes:
             if self._draining:
-                await context.abort(*_retry_later("the receiver is shutting down"))
-            try:
-                return await self._consume(signal, request)
-            except BadRequestError as error:
-                code, text, trailers = _refusal(error)
-            except ExportError as error:
-                code, text, trailers = _answer(error)
-            except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise  # the client left, or the grace of shutdown is over
-                # Something inside was cancelled and this call was not; raised on, grpc would never answer it.
-                code, text, trailers = self._internal_error(signal, error)
-            except Exception as error:  # noqa: BLE001 - grpc would answer UNKNOWN, which is permanent, with the text (A23)
-                code, text, trailers = self._internal_error(signal, error)
+                refusal = shutting_down()
+            else:
+                try:
+                    return await self._consume(signal, request)
+                except asyncio.CancelledError as error:
+                    task = asyncio.current_task()
+                    if task is not None and task.cancelling():
+                        raise  # the client left, or the grace of shutdown is over
+                    # Something inside was cancelled and this call was not; raised on, grpc would never answer it.
+                    refusal = self._refusals.of(signal, error)
+                except Exception as error:  # noqa: BLE001 - grpc would answer UNKNOWN, which is permanent, with the text (A23)
+                    refusal = self._refusals.of(signal, error)
             # Outside of the handlers above, so that no traceback of grpc's chains to what happened there.
-            await context.abort(code, text, trailers)
+            await context.abort(_CODES[refusal.code], refusal.text, refusal.trailers)
             raise AssertionError("abort does not return")  # pragma: no cover
 
         return export
-
-    def _internal_error(self, signal: Signal, error: BaseException) -> tuple[grpc.StatusCode, str, Trailers]:
-        identifier = secrets.token_hex(4)
-        _log.error(
-            "a request was refused because of an internal error",
-            id=identifier,
-            signal=signal.value,
-            error=type(error).__name__,
-            exc_info=error if self._first_of_kind(error) else None,
-        )
-        return _retry_later(f"internal error, id={identifier}")
 
 
 def _listen(server: Any, endpoint: str) -> int:
@@ -178,31 +145,5 @@ def _listen(server: Any, endpoint: str) -> int:
     try:
         bound: int = server.add_insecure_port(f"127.0.0.1:{port}" if host == "localhost" else endpoint)
     except RuntimeError:
-        raise EnricherError(
-            f"cannot listen for gRPC on {endpoint}: the port is taken, or the host is no address of this machine; "
-            "stop what listens there, or set receivers.otlp.protocols.grpc.endpoint to another"
-        ) from None
+        raise cannot_listen("gRPC", endpoint) from None
     return bound
-
-
-def _retry_later(text: str) -> tuple[grpc.StatusCode, str, Trailers]:
-    return grpc.StatusCode.UNAVAILABLE, text, retry_trailers(ADVISED_RETRY_DELAY, Code.UNAVAILABLE, text)
-
-
-def _refusal(error: BadRequestError) -> tuple[grpc.StatusCode, str, Trailers]:
-    text = _cut(str(error))
-    return grpc.StatusCode.INVALID_ARGUMENT, text, ((STATUS_KEY, bad_request_details(text)),)
-
-
-def _answer(error: ExportError) -> tuple[grpc.StatusCode, str, Trailers]:
-    text = _cut(error.details)
-    trailers = error.trailers if sum(len(value) for _, value in error.trailers) <= MAX_TRAILER_BYTES else ()
-    if not isinstance(error, RetryableError):
-        return _CODES.get(error.code, grpc.StatusCode.UNKNOWN), text, trailers
-    code = _CODES.get(error.code, grpc.StatusCode.UNAVAILABLE)
-    delay = min(error.retry_delay or ADVISED_RETRY_DELAY, ADVISED_RETRY_DELAY)
-    return code, text, retry_trailers(delay, code.value[0], text, given=trailers)
-
-
-def _cut(text: str) -> str:
-    return text.encode(errors="replace")[:MAX_TEXT_BYTES].decode(errors="ignore")

@@ -16,7 +16,7 @@ from google.rpc.status_pb2 import Status
 
 from enricher import __version__
 from enricher.deliver.grpc_exporter import MAX_RESPONSE_BYTES, GrpcExporter
-from enricher.errors import EnricherError, ExportError, PermanentError, RetryableError
+from enricher.errors import AnswerError, EnricherError, ExportError, PermanentError, RetryableError
 from enricher.otlp.shallow import Signal
 from enricher.otlp.status import MAX_RETRY_DELAY, RETRY_INFO_KEY, SERVICES, STATUS_KEY, Code, retry_trailers
 from enricher.receive.grpc_server import GrpcReceiver
@@ -234,7 +234,7 @@ class TestErrors:
         async with Downstream(large, compression=compression) as downstream, exporting(downstream.endpoint) as exporter:
             error = await failing(exporter)
 
-        assert (type(error), error.code) == (PermanentError, Code.INTERNAL)
+        assert (type(error), error.code) == (AnswerError, Code.INTERNAL)
 
     async def test_cli_02_a_response_at_the_limit_is_read(self):
         async with (

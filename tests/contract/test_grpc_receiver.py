@@ -24,7 +24,8 @@ from structlog.testing import capture_logs
 from enricher.errors import BadRequestError, EnricherError, PermanentError, RetryableError
 from enricher.otlp.shallow import Signal
 from enricher.otlp.status import RETRY_INFO_KEY, RETRYABLE, SERVICES, STATUS_KEY, Code, partial_success, retry_delay
-from enricher.receive.grpc_server import MAX_TEXT_BYTES, MAX_TRAILER_BYTES, GrpcReceiver
+from enricher.receive.grpc_server import GrpcReceiver
+from enricher.receive.refusals import MAX_TEXT_BYTES, MAX_TRAILER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

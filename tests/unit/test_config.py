@@ -94,6 +94,28 @@ def test_an_empty_section_or_list_means_its_defaults(write):
     assert config == Config(exporters={"otlp": {"endpoint": "collector:4317"}})
 
 
+@pytest.mark.parametrize(
+    ("text", "listens"),
+    [
+        ("protocols: {grpc: {endpoint: 'localhost:14317'}}", {"grpc"}),
+        ("protocols: {http: }", {"http"}),
+        ("protocols: {grpc: , http: {}}", {"grpc", "http"}),
+        ("protocols: {}", {"grpc", "http"}),
+        ("protocols:", {"grpc", "http"}),
+    ],
+)
+def test_a_protocol_that_is_named_alone_is_the_only_one(write, text, listens):
+    protocols = load(write(f"receivers:\n  otlp: {{{text}}}\n")).receivers.otlp.protocols
+
+    assert {name for name in ("grpc", "http") if getattr(protocols, name)} == listens
+
+
+def test_the_port_of_a_protocol_that_does_not_listen_is_free(write):
+    text = "receivers: {otlp: {protocols: {grpc: }}}\ntelemetry: {health: {endpoint: 'localhost:4318'}}\n"
+
+    assert lines(write(text)) == []
+
+
 def test_a_written_config_is_read_back_as_it_was(write):
     config = load(None, ["exporters.otlp.endpoint=https://[::1]:443", "hold.wait_duration=1m1s500ms"], {})
     read = load(write(yaml.safe_dump(config.model_dump(mode="json", exclude_none=True))), environ={})
@@ -346,6 +368,12 @@ MISTAKES = [
         "telemetry:\n  health: {endpoint: 127.0.0.1:4317}\n",
         "2:22 error telemetry.health.endpoint: 127.0.0.1:4317 is taken already by "
         "receivers.otlp.protocols.grpc.endpoint, localhost:4317",
+    ),
+    mistake(
+        "too large a body",
+        "receivers: {otlp: {protocols: {http: {max_request_body_size_mib: 2048}}}}",
+        "1:66 error receivers.otlp.protocols.http.max_request_body_size_mib: expected a number of at most 2047, "
+        "got 2048 (int)",
     ),
     mistake(
         "loop",

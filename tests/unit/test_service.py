@@ -1,14 +1,19 @@
 """The composition root: what it says of a configuration, and what it does when a part cannot start."""
 
 import asyncio
+import socket
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from enricher.config import load
+from enricher.deliver.exporters import destination
 from enricher.errors import EnricherError, RetryableError
+from enricher.otlp import json
 from enricher.otlp.shallow import Signal
-from enricher.service import WITHOUT_EFFECT, Service, destination, without_effect
+from enricher.running import WITHOUT_EFFECT, without_effect
+from enricher.service import Service
 from enricher.storage import StoreError, StoreFullError
 from tests.support.build import a_request, a_span, items_of, openllmetry_span
 
@@ -45,7 +50,7 @@ def test_where_requests_go_is_said_in_words(tmp_path):
 async def test_a_port_that_is_taken_stops_the_parts_that_had_started(tmp_path):
     first = Service(config(tmp_path))
     await first.start()
-    taken = f"receivers.otlp.protocols.grpc.endpoint=127.0.0.1:{first.receiver.port}"
+    taken = f"receivers.otlp.protocols.grpc.endpoint=127.0.0.1:{first.receivers['grpc'].port}"
     second = Service(config(tmp_path / "second", taken))
     with pytest.raises(EnricherError, match="cannot listen"):
         await second.start()
@@ -54,6 +59,32 @@ async def test_a_port_that_is_taken_stops_the_parts_that_had_started(tmp_path):
     third = Service(config(tmp_path / "second"))
     await third.start()
     await third.shutdown(0)
+
+
+async def test_an_http_port_that_is_taken_stops_the_grpc_receiver_again(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"receivers.otlp.protocols.http.endpoint=127.0.0.1:{other.getsockname()[1]}"
+        service = Service(config(tmp_path, taken))
+        with pytest.raises(EnricherError, match="cannot listen for HTTP"):
+            await service.start()
+
+    with socket.create_server(("127.0.0.1", service.receivers["grpc"].port)):
+        pass  # free again
+
+
+async def test_a_request_over_http_goes_where_one_over_grpc_goes(tmp_path):
+    service = Service(config(tmp_path, "receivers.otlp.protocols.http.endpoint=127.0.0.1:0"))
+    await service.start()
+    request = a_request([a_span()])
+    url = f"http://{service.receivers['http'].address}/v1/traces"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url, data=request, headers={"Content-Type": "application/x-protobuf"}) as response,
+    ):
+        assert response.status == 200
+    await service.shutdown(0)
+
+    assert json.decode((tmp_path / "out.jsonl").read_bytes(), None) == (Signal.TRACES, request)
 
 
 async def test_f31_a_directory_that_is_in_use_is_told(tmp_path):

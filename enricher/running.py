@@ -1,0 +1,89 @@
+"""The stage as a process: signals, what is said at start and stop, and when it has to end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal as signals
+from typing import TYPE_CHECKING
+
+import structlog
+
+from enricher.deliver.exporters import destination
+from enricher.errors import EnricherError
+from enricher.service import Service
+
+if TYPE_CHECKING:
+    from enricher.config.model import Config
+
+_log = structlog.get_logger()
+
+
+async def run(config: Config) -> None:
+    """
+    Run the stage until SIGTERM or SIGINT; a second one ends it without waiting for what is in flight.
+
+    Raises `EnricherError` if it cannot start, or cannot go on.
+    """
+    stop = asyncio.Event()
+    asked = 0
+
+    def ask() -> None:
+        nonlocal asked
+        asked += 1
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for each in (signals.SIGTERM, signals.SIGINT):
+        loop.add_signal_handler(each, ask)
+    if config.enrichment.payload_files and not config.hold.enabled:
+        _log.warning(
+            "enrichment.payload_files has no effect without hold.enabled: a stage without memory reads no files"
+        )
+    if keys := without_effect(config):
+        _log.warning("keys that have no effect in this version", keys=", ".join(keys))
+    service = Service(config)
+    await service.start()
+    listening = {name: receiver.address for name, receiver in service.receivers.items()}
+    _log.info("ready", **listening, exporter=destination(config))
+    watching = asyncio.create_task(_watch(service, stop))
+    await stop.wait()
+    watching.cancel()
+    _log.info("shutting down")
+    stop.clear()
+    stopping = asyncio.create_task(service.shutdown())
+    again = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopping, again}, return_when=asyncio.FIRST_COMPLETED)
+    if asked > 1 and not stopping.done():
+        _log.warning("asked twice: not waiting for what is in flight")
+        await service.shutdown(0)
+    again.cancel()
+    await stopping
+    _log.info("stopped")
+    if service.death:
+        raise EnricherError(service.death)
+
+
+async def _watch(service: Service, stop: asyncio.Event) -> None:
+    """Stop a stage that can keep nothing any more, so that whoever started it starts it again (F44)."""
+    await service.store_ended()
+    stop.set()
+
+
+WITHOUT_EFFECT = (
+    "telemetry.metrics",
+    "telemetry.health",
+)
+"""Keys that are read and checked, and do nothing in this version."""
+
+
+def without_effect(config: Config) -> list[str]:
+    """Return the keys among `WITHOUT_EFFECT` that the user has written."""
+    found = []
+    for key in WITHOUT_EFFECT:
+        section: object = config
+        for name in key.split("."):
+            written: set[str] = getattr(section, "model_fields_set", set())
+            section = getattr(section, name, None) if name in written else None
+        if section is not None:
+            found.append(key)
+    return found
