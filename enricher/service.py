@@ -16,7 +16,7 @@ import structlog
 from enricher import pipeline, scan
 from enricher.config.model import RetryConfig, SendingQueueConfig
 from enricher.control import Control
-from enricher.deliver.exporters import exporters_of
+from enricher.deliver.exporters import exporters_of, senders_of
 from enricher.deliver.way import Way
 from enricher.errors import EnricherError
 from enricher.hold import Hold
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from enricher import live
     from enricher.config.model import Config, ProtocolsConfig
+    from enricher.deliver import Exporter
     from enricher.errors import CaptureError
     from enricher.outcome import Outcome
     from enricher.storage import Recovery
@@ -60,16 +61,10 @@ class Service:
         self._control: Control | None = None
         self._hold: Hold | None = None
         self._payload_files: PayloadFiles | None = None
-        otlp = config.exporters.otlp
-        queue = otlp.sending_queue if otlp is not None else SendingQueueConfig()
-        retry = otlp.retry_on_failure if otlp is not None else RetryConfig()
-        if config.hold.enabled or (otlp is not None and queue.enabled):
+        if config.hold.enabled or any(sender.sending_queue.enabled for sender in senders_of(config).values()):
             self._store = Store(config.storage.directory, max_size_bytes=config.storage.max_size_mib << 20)
             self._control = Control(self._store, config.storage.directory, self._wake)
-        self._ways = [
-            Way(name, exporter, self._store, retry=retry, queue=queue, patience=config.delivery.patience)
-            for name, exporter in exporters_of(config).items()
-        ]
+        self._ways = [self._way(name, exporter) for name, exporter in exporters_of(config).items()]
         if config.hold.enabled and self._store is not None:
             names = [way.name for way in self._ways]
             self._hold = Hold(config.hold, self._settings, self._store, names, note=self._note, queued=self._wake)
@@ -79,6 +74,12 @@ class Service:
         self._failures_seen: set[str] = set()
         # A log call that is filtered out costs as much as the rest of a candidate.
         self._log_candidates = config.telemetry.logs.level == "debug"
+
+    def _way(self, name: str, exporter: Exporter) -> Way:
+        sender = senders_of(self._config).get(name)
+        retry = sender.retry_on_failure if sender is not None else RetryConfig()
+        queue = sender.sending_queue if sender is not None else SendingQueueConfig(num_consumers=1)
+        return Way(name, exporter, self._store, retry=retry, queue=queue, patience=self._config.delivery.patience)
 
     def _receivers(self, protocols: ProtocolsConfig) -> dict[str, GrpcReceiver | HttpReceiver]:
         """Return the receivers that are to listen, by the protocol's key."""

@@ -12,13 +12,14 @@ from enricher.config.values import Endpoint, format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from enricher.config.model import Config, OtlpExporterConfig
+    from enricher.config.model import Config, OtlpExporterConfig, OtlpHttpExporterConfig
 
 _GRPC: Final = ("receivers", "otlp", "protocols", "grpc", "endpoint")
 _HTTP: Final = ("receivers", "otlp", "protocols", "http", "endpoint")
 _METRICS: Final = ("telemetry", "metrics", "endpoint")
 _HEALTH: Final = ("telemetry", "health", "endpoint")
 _OTLP: Final = ("exporters", "otlp")
+_OTLPHTTP: Final = ("exporters", "otlphttp")
 _CLIENT_DEADLINE_SECONDS: Final = 5.0
 """The Collector's exporter gives a try five seconds; the SDKs' give ten in all."""
 
@@ -35,8 +36,9 @@ class Finding:
 def check(config: Config) -> list[Finding]:
     """Return everything that is wrong or doubtful between the keys of a valid configuration."""
     findings = [*_rules(config), *_times(config), *_listeners(config)]
-    if config.exporters.otlp:
-        findings += [*_exporter(config.exporters.otlp), *_loops(config, config.exporters.otlp.endpoint)]
+    for section, exporter in ((_OTLP, config.exporters.otlp), (_OTLPHTTP, config.exporters.otlphttp)):
+        if exporter:
+            findings += [*_exporter(exporter, section), *_loops(config, exporter.endpoint, section)]
     return findings
 
 
@@ -105,16 +107,16 @@ def _listening(config: Config) -> dict[Loc, Endpoint]:
     }
 
 
-def _loops(config: Config, target: Endpoint) -> Iterator[Finding]:
+def _loops(config: Config, target: Endpoint, section: Loc) -> Iterator[Finding]:
     for loc, own in _listening(config).items():
         # A wildcard listener covers every name; only a local target is surely this process.
         is_local = target.is_loopback or target.is_wildcard or target.host.lower() == own.host.lower()
         if is_local and target.overlaps(own):
-            yield _error(f"a loop: {target.target} is this stage's own {dotted_path(loc)}", (*_OTLP, "endpoint"), loc)
+            yield _error(f"a loop: {target.target} is this stage's own {dotted_path(loc)}", (*section, "endpoint"), loc)
 
 
-def _exporter(otlp: OtlpExporterConfig) -> Iterator[Finding]:
-    endpoint, tls, retry = (*_OTLP, "endpoint"), (*_OTLP, "tls"), (*_OTLP, "retry_on_failure")
+def _exporter(otlp: OtlpExporterConfig | OtlpHttpExporterConfig, section: Loc) -> Iterator[Finding]:
+    tls, retry = (*section, "tls"), (*section, "retry_on_failure")
     first, longest = otlp.retry_on_failure.initial_interval, otlp.retry_on_failure.max_interval
     if longest < first:
         yield _error(
@@ -127,11 +129,11 @@ def _exporter(otlp: OtlpExporterConfig) -> Iterator[Finding]:
         yield _error(
             f"a client certificate needs both files, and {missing} is not given", (*tls, given), (*tls, missing)
         )
-    yield from _transport(otlp, endpoint, tls)
+    yield from _transport(otlp, section)
 
 
-def _transport(otlp: OtlpExporterConfig, endpoint: Loc, tls: Loc) -> Iterator[Finding]:
-    insecure = (*tls, "insecure")
+def _transport(otlp: OtlpExporterConfig | OtlpHttpExporterConfig, section: Loc) -> Iterator[Finding]:
+    endpoint, tls, insecure = (*section, "endpoint"), (*section, "tls"), (*section, "tls", "insecure")
     if not otlp.uses_tls:
         for name in ("ca_file", "cert_file", "key_file", "server_name_override"):
             if getattr(otlp.tls, name) is not None:
@@ -142,7 +144,7 @@ def _transport(otlp: OtlpExporterConfig, endpoint: Loc, tls: Loc) -> Iterator[Fi
                     endpoint,
                 )
         if otlp.headers and not otlp.endpoint.is_loopback:
-            yield _warning("headers travel unencrypted to another machine", (*_OTLP, "headers"), insecure, endpoint)
+            yield _warning("headers travel unencrypted to another machine", (*section, "headers"), insecure, endpoint)
     elif otlp.tls.insecure:
         yield _warning("has no effect: https:// in the endpoint turns TLS on", insecure, endpoint)
     elif otlp.endpoint.is_loopback and otlp.endpoint.scheme != "https" and otlp.tls.ca_file is None:

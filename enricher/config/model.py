@@ -21,6 +21,7 @@ from enricher.config.values import (
     PathText,
     Secret,
     Text,
+    UrlEndpoint,
 )
 
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -211,6 +212,24 @@ class OtlpExporterConfig(_Section):
         return self.endpoint.scheme == "https" or (self.endpoint.scheme != "http" and not self.tls.insecure)
 
 
+class OtlpHttpExporterConfig(_Section):
+    """The OTLP/HTTP endpoint downstream."""
+
+    endpoint: UrlEndpoint
+    tls: TlsConfig = TlsConfig()
+    compression: Literal["none", "gzip", "zstd"] = "none"
+    timeout: Duration = 30.0
+    """One try's deadline."""
+    headers: Annotated[dict[HeaderName, HeaderValue], AfterValidator(_lower_names)] = {}
+    retry_on_failure: RetryConfig = RetryConfig()
+    sending_queue: SendingQueueConfig = SendingQueueConfig()
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether to speak TLS, which the URL alone decides."""
+        return self.endpoint.scheme == "https"
+
+
 class FileExporterConfig(_Section):
     """The file that spans are written to."""
 
@@ -221,11 +240,12 @@ class ExportersConfig(_Section):
     """Where spans go; with nothing named, to the default file."""
 
     otlp: OtlpExporterConfig | None = None
+    otlphttp: OtlpHttpExporterConfig | None = None
     file: FileExporterConfig | None = None
 
     @model_validator(mode="after")
     def _default_to_file(self) -> Self:
-        if self.otlp is None and self.file is None:
+        if self.otlp is None and self.otlphttp is None and self.file is None:
             # Past the frozen __setattr__, which also keeps "file" out of model_fields_set.
             object.__setattr__(self, "file", FileExporterConfig())
         return self

@@ -6,7 +6,7 @@ because only it knows whether the value may be shown.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Final
@@ -33,6 +33,9 @@ _LONGEST_SECONDS: Final = 8760 * 3600.0
 _ANY_IPV4: Final = str(IPv4Address(0))
 _HOST: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/{1,3}")
+_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~%+-]*)*")
+_SIGNAL_PATH: Final = re.compile(r"/v1/(?:traces|metrics|logs)/?$")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _EXPORTER_PREFIXES: Final = {"http://": "http", "https://": "https", "dns:///": "dns"}
 
 
@@ -70,11 +73,12 @@ def _duration_or_zero(value: object) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A host and a port; `scheme` is empty for endpoints that this process listens on."""
+    """A host and a port; `scheme` is empty for endpoints that this process listens on, `path` is part of a URL."""
 
     host: str
     port: int
     scheme: str = ""
+    path: str = ""
 
     @property
     def target(self) -> str:
@@ -103,7 +107,9 @@ class Endpoint:
     def __str__(self) -> str:
         if not self.scheme:
             return self.target
-        return f"{self.scheme}:///{self.target}" if self.scheme == "dns" else f"{self.scheme}://{self.target}"
+        return (
+            f"{self.scheme}:///{self.target}" if self.scheme == "dns" else f"{self.scheme}://{self.target}{self.path}"
+        )
 
 
 def _hosts(host: str) -> set[str]:
@@ -150,6 +156,30 @@ def parse_exporter_endpoint(value: object) -> Endpoint:
     if endpoint.port == 0:
         raise ValueError("expected a port between 1 and 65535")
     return endpoint
+
+
+def parse_url_endpoint(value: object) -> Endpoint:
+    """Return the URL to send to, below which the paths of the signals are; without a port, its scheme's own."""
+    if isinstance(value, Endpoint):
+        return value
+    expected = 'expected a URL such as "https://collector:4318"'
+    text = _text(value, expected)
+    found = _SCHEME.match(text)
+    scheme = _EXPORTER_PREFIXES.get(found[0].lower(), "") if found else ""
+    if not found or scheme not in _DEFAULT_PORTS:
+        raise ValueError(f"{expected}, beginning with http:// or https://")
+    host, slash, rest = text[found.end() :].partition("/")
+    path = (slash + rest).rstrip("/")
+    if not _PATH.fullmatch(path):
+        raise ValueError("expected a URL without a query, a fragment or unusual characters in its path")
+    if _SIGNAL_PATH.search(path):
+        raise ValueError("expected the URL without the path of a signal, which is added for each")
+    if not re.search(r":[^\]]*$", host):
+        host = f"{host}:{_DEFAULT_PORTS[scheme]}"
+    endpoint = _host_and_port(host, scheme)
+    if endpoint.port == 0:
+        raise ValueError("expected a port between 1 and 65535")
+    return replace(endpoint, path=path)
 
 
 def _host_and_port(text: str, scheme: str) -> Endpoint:
@@ -237,6 +267,7 @@ DurationOrZero = Annotated[float, PlainValidator(_duration_or_zero), PlainSerial
 
 ListenEndpoint = Annotated[Endpoint, PlainValidator(parse_listen_endpoint), PlainSerializer(str)]
 ExporterEndpoint = Annotated[Endpoint, PlainValidator(parse_exporter_endpoint), PlainSerializer(str)]
+UrlEndpoint = Annotated[Endpoint, PlainValidator(parse_url_endpoint), PlainSerializer(str)]
 HeaderValue = Annotated[Secret, PlainValidator(_header_value), PlainSerializer(str)]
 PathText = Annotated[Path, PlainValidator(_path), PlainSerializer(str, when_used="json")]
 Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1024)]

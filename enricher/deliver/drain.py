@@ -158,7 +158,7 @@ class Drain:
                 await self._bury(batch, signal, error)
                 return
         self._backoff.failed(error)
-        if self._backoff.gives_up(self._store.now() - batch.created):
+        if self._backoff.gives_up(self._store.clock() - batch.created):
             await self._bury(batch, signal, error)
         else:
             await self._try_again(batch, error)

@@ -216,6 +216,11 @@ def partial_success(rejected: int, message: str) -> bytes:
     )
 
 
+def is_response(data: bytes) -> bool:
+    """Tell whether the bytes can be read as the response of any of the three signals."""
+    return _parse("Response", data) is not None
+
+
 def rejected(response: bytes) -> tuple[int, str]:
     """
     Return how many items a response of any of the three signals rejected, and its message.

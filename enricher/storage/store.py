@@ -113,12 +113,12 @@ class Store:
 
     async def release(self, ids: Sequence[int], moved: Sequence[Batch]) -> list[int] | None:
         """Move held spans into the queue in one transaction; None if one of them was not held any more."""
-        return await self._do(lambda connection: held.release(connection, ids, moved, self.now()))
+        return await self._do(lambda connection: held.release(connection, ids, moved, self.clock()))
 
     # ---- the queue
 
     def now(self) -> float:
-        """Return the time that the queue goes by: wall time when the store was made, and no jump of it since (F32)."""
+        """Return the time that leases and tries go by: wall time at first, and no jump of it since (F32)."""
         return self._began + time.monotonic()
 
     async def enqueue(self, requests: Sequence[Batch], *, lease_seconds: float = 0.0) -> list[int]:
@@ -126,7 +126,7 @@ class Store:
         growth = sum(ROW_BYTES + len(batch.body) for batch in requests)
         until = self.now() + lease_seconds if lease_seconds else 0.0
         return await self._do(
-            lambda connection: batches.enqueue(connection, requests, self.now(), leased_until=until), growth
+            lambda connection: batches.enqueue(connection, requests, self.clock(), leased_until=until), growth
         )
 
     async def claim(self, destination: str, now: float, limit: int, lease_seconds: float) -> list[QueuedBatch]:
@@ -143,7 +143,7 @@ class Store:
 
     async def bury(self, identity: int, reason: str, code: int) -> bool:
         """Keep a claimed batch among the dead."""
-        return await self._do(lambda connection: batches.bury(connection, identity, reason, code, self.now()))
+        return await self._do(lambda connection: batches.bury(connection, identity, reason, code, self.clock()))
 
     async def split(self, identity: int, parts: Sequence[Batch]) -> bool:
         """Queue parts in place of a claimed batch."""

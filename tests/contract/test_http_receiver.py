@@ -36,7 +36,7 @@ from enricher.receive.http_server import HttpReceiver
 from enricher.receive.refusals import MAX_TEXT_BYTES
 from enricher.scan import Settings
 from tests.support.build import a_request, a_span
-from tests.support.certificates import self_signed
+from tests.support.openssl import self_signed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping

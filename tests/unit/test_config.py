@@ -80,6 +80,14 @@ def test_a_file_exporter_without_keys_is_named_all_the_same(write):
     assert not exporters.is_defaulted
 
 
+def test_an_http_exporter_alone_is_the_only_one(write):
+    exporters = load(write("exporters: {otlphttp: {endpoint: 'https://backend.example.com/otel/'}}")).exporters
+
+    assert (exporters.otlp, exporters.file, exporters.is_defaulted) == (None, None, False)
+    assert str(exporters.otlphttp.endpoint) == "https://backend.example.com:443/otel"
+    assert exporters.otlphttp.uses_tls
+
+
 def test_file_beside_otlp_is_kept(write):
     text = "exporters: {otlp: {endpoint: 'collector:4317'}, file: {path: out.jsonl}}"
     exporters = load(write(text), environ={}).exporters
@@ -374,6 +382,29 @@ MISTAKES = [
         "receivers: {otlp: {protocols: {http: {max_request_body_size_mib: 2048}}}}",
         "1:66 error receivers.otlp.protocols.http.max_request_body_size_mib: expected a number of at most 2047, "
         "got 2048 (int)",
+    ),
+    mistake(
+        "loop over HTTP",
+        "exporters:\n  otlphttp: {endpoint: 'http://localhost:4318/prefix'}\n",
+        "2:24 error exporters.otlphttp.endpoint: a loop: localhost:4318 is this stage's own "
+        "receivers.otlp.protocols.http.endpoint",
+    ),
+    mistake(
+        "HTTP endpoint without scheme",
+        "exporters:\n  otlphttp: {endpoint: 'collector:4318'}\n",
+        '2:24 error exporters.otlphttp.endpoint: expected a URL such as "https://collector:4318", beginning with '
+        'http:// or https://, got "collector:4318"',
+    ),
+    mistake(
+        "HTTP endpoint of one signal",
+        "exporters:\n  otlphttp: {endpoint: 'http://collector:4318/v1/traces'}\n",
+        "2:24 error exporters.otlphttp.endpoint: expected the URL without the path of a signal, which is added for "
+        'each, got "http://collector:4318..."',
+    ),
+    mistake(
+        "intervals of the HTTP exporter",
+        "exporters:\n  otlphttp: {endpoint: 'http://c:1', retry_on_failure: {max_interval: 1s}}\n",
+        "2:71 error exporters.otlphttp.retry_on_failure.max_interval: 1s is shorter than initial_interval, 5s",
     ),
     mistake(
         "loop",

@@ -88,8 +88,12 @@ def test_complete_example_is_the_defaults_beside_the_downstream_endpoint() -> No
     examination = examine(COMPLETE, environ={})
 
     assert examination.problems == []
-    otlp = examination.config.exporters.otlp
-    exporters = ExportersConfig(otlp={"endpoint": str(otlp.endpoint)}, file=FileExporterConfig())
+    named = examination.config.exporters
+    exporters = ExportersConfig(
+        otlp={"endpoint": str(named.otlp.endpoint)},
+        otlphttp={"endpoint": str(named.otlphttp.endpoint)},
+        file=FileExporterConfig(),
+    )
     assert examination.config == Config(exporters=exporters)
 
 

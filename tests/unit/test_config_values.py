@@ -9,7 +9,13 @@ from pydantic import ValidationError
 
 from enricher.config import Config, Endpoint, RuleConfig, Secret, Severity, examine, load
 from enricher.config.model import HoldConfig, OtlpExporterConfig
-from enricher.config.values import format_duration, parse_duration, parse_exporter_endpoint, parse_listen_endpoint
+from enricher.config.values import (
+    format_duration,
+    parse_duration,
+    parse_exporter_endpoint,
+    parse_listen_endpoint,
+    parse_url_endpoint,
+)
 from enricher.errors import ConfigError
 
 CANARY = "canary-4f1d"
@@ -153,6 +159,50 @@ def test_nothing_listens_on_a_scheme(text):
 def test_nothing_is_sent_to_other_schemes_paths_and_port_zero(text, expected):
     with pytest.raises(ValueError, match=expected):
         parse_exporter_endpoint(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://collector:4318", "http://collector:4318"),
+        ("HTTPS://collector:4318/", "https://collector:4318"),
+        ("http://collector", "http://collector:80"),
+        ("https://collector/", "https://collector:443"),
+        ("https://[::1]", "https://[::1]:443"),
+        ("https://[::1]:4318/a/b/", "https://[::1]:4318/a/b"),
+        ("https://backend.example.com/api/public/otel", "https://backend.example.com:443/api/public/otel"),
+    ],
+)
+def test_the_url_of_an_http_exporter(text, url):
+    endpoint = parse_url_endpoint(text)
+
+    assert str(endpoint) == url
+    assert parse_url_endpoint(str(endpoint)) == endpoint
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("collector:4318", "beginning with http:// or https://"),
+        ("dns:///collector:4318", "beginning with http:// or https://"),
+        ("ftp://collector:4318", "beginning with http:// or https://"),
+        ("http://", "the host is missing"),
+        ("http://collector:0", "a port between 1 and 65535"),
+        ("http://collector:x", "a port between 0 and 65535"),
+        ("http://user:secret@collector:4318", "credentials go into headers"),
+        ("http://user:secret@collector", "credentials go into headers"),
+        ("http://collector:4318?token=a", "without a path"),
+        ("http://collector:4318/?token=a", "without a query"),
+        ("http://collector:4318/a#b", "without a query, a fragment"),
+        ("http://collector:4318/a b", "unusual characters"),
+        ("http://collector:4318/v1/traces", "without the path of a signal"),
+        ("http://collector:4318/prefix/v1/logs/", "without the path of a signal"),
+        (5, "expected a URL"),
+    ],
+)
+def test_a_url_of_another_form_is_refused(text, expected):
+    with pytest.raises(ValueError, match=expected):
+        parse_url_endpoint(text)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The composition root: what it says of a configuration, and what it does when a part cannot start."""
 
 import asyncio
+import gzip
 import socket
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from enricher.running import WITHOUT_EFFECT, without_effect
 from enricher.service import Service
 from enricher.storage import StoreError, StoreFullError
 from tests.support.build import a_request, a_span, items_of, openllmetry_span
+from tests.support.downstream import Downstream
+from tests.support.http_downstream import HttpDownstream
 
 
 def config(tmp_path, *overrides):
@@ -85,6 +88,40 @@ async def test_a_request_over_http_goes_where_one_over_grpc_goes(tmp_path):
     await service.shutdown(0)
 
     assert json.decode((tmp_path / "out.jsonl").read_bytes(), None) == (Signal.TRACES, request)
+
+
+async def test_both_networks_get_everything(tmp_path):
+    async with Downstream() as grpc, HttpDownstream() as http:
+        named = [f"exporters.otlp.endpoint=http://{grpc.endpoint}", f"exporters.otlphttp.endpoint={http.url}/below"]
+        both = config(tmp_path, *named)
+        service = Service(both)
+        await service.start()
+        request = a_request([a_span()])
+        await service.consume(Signal.TRACES, request)
+        await service.shutdown(0)
+
+    assert destination(both).startswith(f"otlp http://{grpc.endpoint} and otlphttp {http.url}/below and file ")
+    assert [call.request for call in grpc.received] == [request]
+    assert [(call.path, call.body) for call in http.received] == [("/below/v1/traces", request)]
+
+
+async def test_the_keys_of_the_http_exporter_reach_it(tmp_path):
+    async with HttpDownstream() as http:
+        keys = ["exporters.otlphttp.compression=gzip", "exporters.otlphttp.headers={x-tenant: a}"]
+        service = Service(config(tmp_path, f"exporters.otlphttp.endpoint={http.url}", *keys))
+        request = a_request([a_span()])
+        await service.start()
+        await service.consume(Signal.TRACES, request)
+        await service.shutdown(0)
+    (call,) = http.received
+
+    assert (call.headers["x-tenant"], gzip.decompress(call.body)) == ("a", request)
+
+
+async def test_a_tls_file_of_the_http_exporter_that_cannot_be_used_is_named_at_start(tmp_path):
+    keys = ["exporters.otlphttp.endpoint=https://localhost:1", "exporters.otlphttp.tls.ca_file=/none.pem"]
+    with pytest.raises(EnricherError, match=r"exporters\.otlphttp\.tls\.ca_file: /none\.pem cannot be used"):
+        await Service(config(tmp_path, *keys)).start()
 
 
 async def test_f31_a_directory_that_is_in_use_is_told(tmp_path):

@@ -1,0 +1,71 @@
+"""Files with credentials, read and tried before anything relies on them; no error repeats what they hold."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enricher.errors import EnricherError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """PEM files of one side: their bytes for grpc, and the context that has them loaded, for everything else."""
+
+    context: ssl.SSLContext
+    authorities: bytes | None = None
+    certificates: bytes | None = None
+    key: bytes | None = None
+
+
+def load_tls(  # noqa: PLR0913 - the three files and what they are called
+    context: ssl.SSLContext,
+    where: str,
+    *,
+    cert_file: str | Path | None,
+    key_file: str | Path | None,
+    ca_file: str | Path | None,
+    ca_key: str = "ca_file",
+) -> TlsFiles:
+    """
+    Load the files into the context; raises `EnricherError` that names the key below `where` and the file.
+
+    grpc itself would take any bytes and then fail at every handshake.
+    """
+    authorities = certificates = key = None
+    if ca_file is not None:
+        with _naming(f"{where}.{ca_key}", ca_file):
+            authorities = Path(ca_file).read_bytes()
+            context.load_verify_locations(ca_file)
+    if cert_file is not None and key_file is not None:
+        with _naming(f"{where}.cert_file", cert_file):
+            certificates = Path(cert_file).read_bytes()
+        with _naming(f"{where}.key_file", key_file):
+            key = Path(key_file).read_bytes()
+        with _naming(f"{where}.cert_file", f"{cert_file} with key_file {key_file}"):
+            context.load_cert_chain(cert_file, key_file, password=_no_password)
+    elif cert_file is not None or key_file is not None:
+        raise EnricherError(f"{where}: cert_file and key_file belong together; expected both or neither")
+    return TlsFiles(context, authorities, certificates, key)
+
+
+def _no_password() -> str:
+    # Without this OpenSSL asks at the terminal and the start hangs; grpc cannot use an encrypted key anyway.
+    raise OSError("the key is encrypted")
+
+
+@contextmanager
+def _naming(key: str, file: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise EnricherError(
+            f"{key}: {file} cannot be used: {reason}; expected a readable, unencrypted PEM file"
+        ) from None
