@@ -31,7 +31,7 @@ from enricher.otlp import json as otlp_json
 from enricher.otlp.shallow import Signal
 from enricher.otlp.status import STATUS_KEY, Code, partial_success
 from enricher.receive import http_body, http_server
-from enricher.receive.http_body import MAX_JSON_BYTES, MAX_JSON_OBJECTS
+from enricher.receive.http_body import MAX_JSON_BYTES, MAX_JSON_MARKS
 from enricher.receive.http_server import HttpReceiver
 from enricher.receive.refusals import MAX_TEXT_BYTES
 from enricher.scan import Settings
@@ -497,12 +497,13 @@ class TestJson:
             assert (await large).status == 200
         assert [request for _, request in consume.seen] == [b"small", b"read"]
 
-    async def test_a8_json_of_nothing_but_brackets_is_refused_before_it_is_read(self):
-        body = b'{"resourceSpans":[' + b"{}," * MAX_JSON_OBJECTS + b"{}]}"
+    @pytest.mark.parametrize("element", [b"{},", b"[],", b"1,"])
+    async def test_a8_json_of_nothing_but_marks_is_refused_before_it_is_read(self, element):
+        body = b'{"resourceSpans":[' + element * MAX_JSON_MARKS + b"1]}"
         async with receiving(never, MAX_JSON_BYTES) as receiver:
             answer = await post(receiver, body, JSON)
 
-        assert (answer.status, "objects and arrays" in answer.error.message) == (400, True)
+        assert (answer.status, "in one request; send it in parts" in answer.error.message) == (400, True)
 
 
 class TestErrors:
