@@ -16,7 +16,6 @@ import aiohttp
 import pytest
 import zstandard
 from google.rpc.status_pb2 import Status
-from tests.support.openssl import self_signed
 
 from enricher import __version__
 from enricher.deliver.http_exporter import (
@@ -39,6 +38,7 @@ from enricher.otlp.status import (
 from enricher.receive.http_server import HttpReceiver
 from tests.support import peers
 from tests.support.http_downstream import Answer, HttpDownstream, partial, stall
+from tests.support.openssl import self_signed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
