@@ -86,7 +86,8 @@ def _times(config: Config) -> Iterator[Finding]:
 def _listeners(config: Config) -> Iterator[Finding]:
     listeners = _listening(config)
     for (first, one), (second, other) in combinations(listeners.items(), 2):
-        if one.overlaps(other):
+        # The pages share a listener where their endpoints are the same.
+        if one.overlaps(other) and not (one == other and {first, second} == {_METRICS, _HEALTH}):
             yield _error(f"{other} is taken already by {dotted_path(first)}, {one}", second, first)
     for loc, endpoint in listeners.items():
         if not endpoint.is_loopback:
@@ -98,12 +99,12 @@ def _listeners(config: Config) -> Iterator[Finding]:
 
 
 def _listening(config: Config) -> dict[Loc, Endpoint]:
-    protocols = config.receivers.otlp.protocols
+    protocols, telemetry = config.receivers.otlp.protocols, config.telemetry
     return {
         **({_GRPC: protocols.grpc.endpoint} if protocols.grpc else {}),
         **({_HTTP: protocols.http.endpoint} if protocols.http else {}),
-        _METRICS: config.telemetry.metrics.endpoint,
-        _HEALTH: config.telemetry.health.endpoint,
+        **({_METRICS: telemetry.metrics.endpoint} if telemetry.metrics.level != "none" else {}),
+        _HEALTH: telemetry.health.endpoint,
     }
 
 

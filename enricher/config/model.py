@@ -279,6 +279,8 @@ class LogsConfig(_Section):
 class MetricsConfig(_Section):
     """The page with the stage's own metrics."""
 
+    level: Literal["none", "normal"] = "normal"
+    """None: there is no page. The Collector's other levels would show the same."""
     endpoint: ListenEndpoint = Endpoint("localhost", 8888)
 
 

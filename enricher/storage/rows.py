@@ -93,6 +93,10 @@ class Counts(NamedTuple):
     quarantined: Amount
     """Rows whose bytes had changed on the disk; they are kept and never delivered (F29)."""
     evidence: Amount
+    queued_of: dict[tuple[str, str], Amount]
+    """`queued` by destination and signal."""
+    dead_of: dict[tuple[str, str], Amount]
+    """`dead` by destination and signal."""
     evidence_dropped: int
     """Pieces of evidence that were not written, since `open`."""
     used_bytes: int

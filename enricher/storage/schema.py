@@ -62,14 +62,15 @@ MIGRATIONS: tuple[str, ...] = (
 
 _TOTALS = """
     CREATE TEMP TABLE totals (
-        kind TEXT, destination TEXT, rows INTEGER, items INTEGER, bytes INTEGER, PRIMARY KEY (kind, destination)
+        kind TEXT, destination TEXT, signal TEXT, rows INTEGER, items INTEGER, bytes INTEGER,
+        PRIMARY KEY (kind, destination, signal)
     ) WITHOUT ROWID;
-    INSERT INTO totals SELECT 'held', '', count(*), count(*), coalesce(sum(size), 0) FROM held;
-    INSERT INTO totals SELECT 'evidence', '', count(*), count(*), coalesce(sum(size), 0) FROM evidence;
-    INSERT INTO totals SELECT 'quarantine', '', count(*), coalesce(sum(items), 0), coalesce(sum(size), 0)
+    INSERT INTO totals SELECT 'held', '', '', count(*), count(*), coalesce(sum(size), 0) FROM held;
+    INSERT INTO totals SELECT 'evidence', '', '', count(*), count(*), coalesce(sum(size), 0) FROM evidence;
+    INSERT INTO totals SELECT 'quarantine', '', '', count(*), coalesce(sum(items), 0), coalesce(sum(size), 0)
         FROM quarantine;
-    INSERT INTO totals SELECT CASE state WHEN 'dead' THEN 'dead' ELSE 'queue' END, destination,
-        count(*), sum(items), sum(size) FROM batch GROUP BY 1, 2;
+    INSERT INTO totals SELECT CASE state WHEN 'dead' THEN 'dead' ELSE 'queue' END, destination, signal,
+        count(*), sum(items), sum(size) FROM batch GROUP BY 1, 2, 3;
 """
 
 
@@ -148,11 +149,12 @@ def count(connection: sqlite3.Connection) -> None:
 
 
 def _triggers() -> list[str]:
-    batch = ("CASE {row}.state WHEN 'dead' THEN 'dead' ELSE 'queue' END", "{row}.destination", "{row}.items")
+    state = "CASE {row}.state WHEN 'dead' THEN 'dead' ELSE 'queue' END"
+    batch = (state, "{row}.destination", "{row}.signal", "{row}.items")
     kinds = {
-        "held": ("'held'", "''", "1"),
-        "evidence": ("'evidence'", "''", "1"),
-        "quarantine": ("'quarantine'", "''", "{row}.items"),
+        "held": ("'held'", "''", "''", "1"),
+        "evidence": ("'evidence'", "''", "''", "1"),
+        "quarantine": ("'quarantine'", "''", "''", "{row}.items"),
         "batch": batch,
     }
     made = []
@@ -168,10 +170,10 @@ def _triggers() -> list[str]:
     return made
 
 
-def _change(sign: str, row: str, columns: tuple[str, str, str]) -> str:
-    kind, destination, items = (column.format(row=row) for column in columns)
+def _change(sign: str, row: str, columns: tuple[str, str, str, str]) -> str:
+    kind, destination, signal, items = (column.format(row=row) for column in columns)
     return (
-        f"INSERT INTO totals VALUES ({kind}, {destination}, {sign}1, {sign}{items}, {sign}{row}.size)"  # noqa: S608 - from above
-        " ON CONFLICT (kind, destination) DO UPDATE SET"
+        f"INSERT INTO totals VALUES ({kind}, {destination}, {signal}, {sign}1, {sign}{items}, {sign}{row}.size)"  # noqa: S608 - from above
+        " ON CONFLICT (kind, destination, signal) DO UPDATE SET"
         " rows = rows + excluded.rows, items = items + excluded.items, bytes = bytes + excluded.bytes;"
     )

@@ -22,7 +22,7 @@ from enricher.storage.thread import Writer
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from enricher.storage.rows import Batch, DeadBatch, HeldSpan, QueuedBatch, QueueStats, Recovery
@@ -215,29 +215,33 @@ class Store:
         return lambda connection: evidence.remember(connection, records, most)
 
     def _count(self, connection: sqlite3.Connection) -> Counts:
-        found = {
-            kind: Amount(rows, items, size)
-            for kind, rows, items, size in connection.execute(
-                "SELECT kind, sum(rows), sum(items), sum(bytes) FROM totals GROUP BY kind"
-            )
-        }
+        found: dict[str, dict[tuple[str, str], Amount]] = {}
+        for kind, destination, signal, *amount in connection.execute("SELECT * FROM totals"):
+            found.setdefault(kind, {})[destination, signal] = Amount(*amount)
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         (unused,) = connection.execute("PRAGMA freelist_count").fetchone()
         (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-        held_, queued, dead, quarantined, seen = (
-            found.get(kind, Amount()) for kind in ("held", "queue", "dead", "quarantine", "evidence")
+        held_, quarantined, seen = (
+            found.get(kind, {}).get(("", ""), Amount()) for kind in ("held", "quarantine", "evidence")
         )
+        queued, dead = found.get("queue", {}), found.get("dead", {})
         return Counts(
             held_,
-            queued,
-            dead,
+            _sum(queued.values()),
+            _sum(dead.values()),
             quarantined,
             seen,
+            queued,
+            dead,
             evidence_dropped=self._dropped,
             used_bytes=(pages - unused) * page_bytes,
             file_bytes=pages * page_bytes,
             max_bytes=self._quota.max_bytes,
         )
+
+
+def _sum(amounts: Iterable[Amount]) -> Amount:
+    return Amount(*map(sum, zip(*amounts, strict=True)))
 
 
 def _forget_failure(done: asyncio.Future[Any]) -> None:
