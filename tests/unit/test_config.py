@@ -562,6 +562,18 @@ exporters:
     ]
 
 
+@pytest.mark.parametrize(
+    "telemetry",
+    [
+        "{metrics: {endpoint: 'localhost:9000'}, health: {endpoint: 'localhost:9000'}}",
+        "{metrics: {level: none, endpoint: 'localhost:4317'}}",
+    ],
+    ids=["one listener for both pages", "metrics that are switched off"],
+)
+def test_endpoints_that_do_not_get_into_each_others_way_are_no_mistake(write, telemetry):
+    assert lines(write(f"telemetry: {telemetry}\n")) == []
+
+
 def test_rules_between_sections_are_not_asked_about_faulty_values(write):
     """The receiver's default would make a loop, and it is not what was meant."""
     receiver = "receivers: {otlp: {protocols: {grpc: {endpoint: 5}}}}\n"
