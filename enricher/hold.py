@@ -183,6 +183,7 @@ class Hold:
     def admit(self, rows: Sequence[int], waiting: Sequence[Waiting]) -> None:
         """Let committed candidates wait; their request is as good as acknowledged."""
         due = asyncio.get_running_loop().time() + self._config.wait_duration
+        self.counts.held += len(rows)
         for row, each in zip(rows, waiting, strict=True):
             self._add(row, each, due)
         # Evidence may have come while they were being written.
@@ -212,7 +213,6 @@ class Hold:
         held = _Held(row, waiting, due, len(waiting.span) + len(waiting.resource), ids)
         self._held[row] = held
         self._bytes += held.size
-        self.counts.held += 1
         heapq.heappush(self._deadlines, (due, row))
         for name in ids:
             self._waiting_for.setdefault(name, set()).add(held)

@@ -60,6 +60,12 @@ class Pages:
             page=self._page,
             alive=alive,
             ready=ready,
+            # A port that nobody asked for is no reason not to start: a Collector beside the stage has 8888 too.
+            optional={
+                str(page.endpoint)
+                for page in (config.metrics, config.health)
+                if "endpoint" not in page.model_fields_set
+            },
         )
 
     async def start(self) -> None:

@@ -39,8 +39,6 @@ async def run(config: Config) -> None:
         _log.warning(
             "enrichment.payload_files has no effect without hold.enabled: a stage without memory reads no files"
         )
-    if keys := without_effect(config):
-        _log.warning("keys that have no effect in this version", keys=", ".join(keys))
     service = Service(config)
     await service.start()
     listening = {name: receiver.address for name, receiver in service.receivers.items()}
@@ -67,23 +65,3 @@ async def _watch(service: Service, stop: asyncio.Event) -> None:
     """Stop a stage that can keep nothing any more, so that whoever started it starts it again (F44)."""
     await service.store_ended()
     stop.set()
-
-
-WITHOUT_EFFECT = (
-    "telemetry.metrics",
-    "telemetry.health",
-)
-"""Keys that are read and checked, and do nothing in this version."""
-
-
-def without_effect(config: Config) -> list[str]:
-    """Return the keys among `WITHOUT_EFFECT` that the user has written."""
-    found = []
-    for key in WITHOUT_EFFECT:
-        section: object = config
-        for name in key.split("."):
-            written: set[str] = getattr(section, "model_fields_set", set())
-            section = getattr(section, name, None) if name in written else None
-        if section is not None:
-            found.append(key)
-    return found

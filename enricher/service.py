@@ -13,24 +13,25 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from enricher import pipeline, scan
+from enricher import live, pipeline, scan
 from enricher.config.model import RetryConfig, SendingQueueConfig
 from enricher.control import Control
 from enricher.deliver.exporters import exporters_of, senders_of
 from enricher.deliver.way import Way
-from enricher.errors import EnricherError
+from enricher.errors import BadRequestError, EnricherError, ExportError
 from enricher.hold import Hold
 from enricher.otlp.shallow import Signal
+from enricher.pages import Pages
 from enricher.payload_files import PayloadFiles
 from enricher.receive.admission import Admission
 from enricher.receive.grpc_server import GrpcReceiver
 from enricher.receive.http_server import HttpReceiver
 from enricher.storage import Store, StoreError
+from enricher.telemetry.counters import Answer, Counters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from enricher import live
     from enricher.config.model import Config, ProtocolsConfig
     from enricher.deliver import Exporter
     from enricher.errors import CaptureError
@@ -57,6 +58,8 @@ class Service:
         self._config = config
         self._settings = scan.Settings.from_config(config)
         self._admission = Admission()
+        self._counters = Counters()
+        self._not_ready = "starting"
         self._store: Store | None = None
         self._control: Control | None = None
         self._hold: Hold | None = None
@@ -71,6 +74,15 @@ class Service:
             if patterns := config.enrichment.payload_files:
                 self._payload_files = PayloadFiles(patterns, self._hold.add_evidence, _log_unreadable)
         self.receivers = self._receivers(config.receivers.otlp.protocols)
+        self._pages = Pages(
+            config.telemetry,
+            self._counters,
+            {way.name: way.counts for way in self._ways},
+            hold=self._hold.counts if self._hold is not None else None,
+            store=self._store,
+            alive=lambda: self.death,
+            ready=self._why_not_ready,
+        )
         self._failures_seen: set[str] = set()
         # A log call that is filtered out costs as much as the rest of a candidate.
         self._log_candidates = config.telemetry.logs.level == "debug"
@@ -100,10 +112,13 @@ class Service:
     async def start(self) -> None:
         """Start every part. Raises `EnricherError` if one cannot start; those that did are stopped again."""
         try:
+            await self._pages.start()
             if self._store is not None:
                 _log_recovery(await self._store.open(), [way.name for way in self._ways])
+            await self._pages.opened()
             for part in self._parts():
                 await part.start()
+            self._not_ready = ""
         except EnricherError:
             await self.shutdown(0)
             raise
@@ -112,6 +127,7 @@ class Service:
         """Refuse what is new, finish what is in flight, leave in the store what waits. The store closes last."""
         loop = asyncio.get_running_loop()
         until = loop.time() + grace
+        self._not_ready = "shutting down"
         await asyncio.gather(*(receiver.shutdown(grace) for receiver in self.receivers.values()))
         for part in (self._control, self._payload_files, self._hold):
             if part is not None:
@@ -119,6 +135,11 @@ class Service:
         await asyncio.gather(*(way.shutdown(max(until - loop.time(), 0.0)) for way in self._ways))
         if self._store is not None:
             await self._store.close()
+        await self._pages.shutdown()
+
+    def _why_not_ready(self) -> str:
+        """Return why nothing should be sent here now; empty if it may. A full store still delivers, and says so."""
+        return self._not_ready or ("" if self._store is None else self._store.reason)
 
     @property
     def death(self) -> str:
@@ -140,21 +161,37 @@ class Service:
         without a queue what the exporter raises. Nothing is acknowledged that downstream has not accepted or the store
         has not committed.
         """
-        if not request:
-            return b""
-        with self._admission.admit(len(request)):
-            if self._hold is None:
-                processed = pipeline.process(signal, request, self._settings)
-                self._note(processed.outcomes, processed.failures)
-                return await self._deliver(signal, processed.request, processed.items)
+        passing = None
+        try:
+            with self._admission.admit(len(request)):
+                passing = self._process(signal, request)
+                if passing.waiting and self._hold is not None:
+                    # A client that leaves must not leave rows behind of which nobody knows.
+                    answer = await asyncio.shield(asyncio.create_task(self._hold_and_send(self._hold, passing)))
+                elif passing.processed.request:
+                    answer = await self._deliver(signal, passing.processed.request, passing.processed.items)
+                else:
+                    answer = b""
+        except BadRequestError:
+            self._counters.answered(signal, Answer.BAD_REQUEST)
+            raise
+        except Exception as error:
+            items = 0 if passing is None else passing.processed.items + len(passing.waiting)
+            refused = isinstance(error, ExportError)
+            self._counters.answered(signal, Answer.REFUSED if refused else Answer.FAILED, items)
+            raise
+        self._counters.answered(signal, Answer.ACCEPTED)
+        return answer
+
+    def _process(self, signal: Signal, request: bytes) -> live.Passing:
+        if self._hold is None:
+            passing = live.Passing(pipeline.process(signal, request, self._settings))
+        else:
             passing = self._hold.process(signal, request)
-            processed = passing.processed
-            self._note(processed.outcomes, processed.failures)
+        self._note(passing.processed.outcomes, passing.processed.failures)
+        if self._hold is not None:
             self._hold.learned(passing.touched)
-            if not passing.waiting:
-                return await self._deliver(signal, processed.request, processed.items)
-            # A client that leaves must not leave rows behind of which nobody knows.
-            return await asyncio.shield(asyncio.create_task(self._hold_and_send(self._hold, passing)))
+        return passing
 
     async def _deliver(self, signal: Signal, request: bytes, items: int) -> bytes:
         """Deliver to every destination, and return the first one's answer."""
@@ -190,6 +227,7 @@ class Service:
             way.wake()
 
     def _note(self, outcomes: Sequence[Outcome], failures: Sequence[scan.Failure]) -> None:
+        self._counters.note(outcomes, len(failures))
         for failure in failures:
             # Once a kind: the traceback's last frame tells kinds apart, whatever the message holds.
             kind = failure.trace.rpartition("\n  File ")[2]

@@ -18,6 +18,8 @@ _log = structlog.get_logger()
 class Counts:
     """Items are spans, log records or metrics. sent + rejected + dead + what waits in the store is all that came."""
 
+    taken: Counter[Signal] = field(default_factory=Counter)
+    """Items that were delivered or committed, straight from their request."""
     sent: Counter[Signal] = field(default_factory=Counter)
     rejected: Counter[Signal] = field(default_factory=Counter)
     """Items that downstream named in a partial success: taken as answered, not sent again (CLI-07)."""

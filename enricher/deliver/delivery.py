@@ -123,6 +123,7 @@ class Delivery:
         else:
             self._backoff.succeeded()
             self.counts.delivered(group.signal, group.items, said := rejected(answer))
+            self._take(group)
             # A merged request's partial success cannot be attributed: everybody hears of it as a warning.
             group.answer(answer if len(group.requests) == 1 or not any(said) else partial_success(0, _warning(*said)))
             await self._delete(sending)
@@ -204,10 +205,17 @@ class Delivery:
         except StoreError as error:
             _log.warning("a request cannot be queued", destination=self.destination, error=str(error))
             return None
+        self._take(group)
         group.answer(b"")
         if not lease_seconds:
             self._queued()
         return row
+
+    def _take(self, group: Group) -> None:
+        """Count what is answered for from now on: once, also for what is committed and then delivered after all."""
+        if not group.is_taken:
+            group.is_taken = True
+            self.counts.taken[group.signal] += group.items
 
     async def _bury(self, group: Group, error: ExportError) -> None:
         row = await self._commit(group, lease_seconds=LEASE)

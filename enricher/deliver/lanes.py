@@ -37,13 +37,15 @@ MOST_CALLS: Final = 16
 class Group:
     """Requests that leave as one, and those who wait for its answer."""
 
-    __slots__ = ("arrived", "items", "requests", "signal", "size", "waiters")
+    __slots__ = ("arrived", "is_taken", "items", "requests", "signal", "size", "waiters")
 
     def __init__(self, signal: Signal, arrived: float) -> None:
         self.signal, self.arrived = signal, arrived
         self.requests: list[tuple[bytes, int]] = []
         self.waiters: list[asyncio.Future[bytes]] = []
         self.size = self.items = 0
+        self.is_taken = False
+        """Whether it was delivered or committed."""
 
     def add(self, request: bytes, items: int, waiter: asyncio.Future[bytes]) -> None:
         """Take one more request."""

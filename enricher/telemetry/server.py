@@ -26,7 +26,7 @@ from enricher.errors import EnricherError
 from enricher.telemetry.logs import FirstOfKind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     Show = Callable[[], Awaitable[web.Response]]
 
@@ -50,11 +50,12 @@ class TelemetryServer:
     """
     A component: listens from `start` until `shutdown`.
 
-    Endpoints are `host:port`; two that are equal are one listener, and port 0 takes a free one. Without an endpoint for
-    metrics there is no such page. `alive` and `ready` return an empty text, or the reason why not, which is shown.
+    Endpoints are `host:port`; two that are equal are one listener, and port 0 takes a free one. Those in `optional` may
+    be taken by others: their pages are left out then. Without an endpoint for metrics there is no such page. `alive`
+    and `ready` return an empty text, or the reason why not, which is shown.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - two endpoints and what they show
         self,
         *,
         metrics_endpoint: str | None,
@@ -62,7 +63,9 @@ class TelemetryServer:
         page: Callable[[], Awaitable[bytes]],
         alive: Callable[[], str],
         ready: Callable[[], str],
+        optional: Collection[str] = (),
     ) -> None:
+        self._optional = optional
         self.ports: dict[str, int] = {}
         """The port of each endpoint, once started."""
         self._page = page
@@ -85,7 +88,11 @@ class TelemetryServer:
             server = web.Server(partial(self._handle, pages))
             try:
                 listener = await _listen(server, endpoint)
-            except OSError:
+            except OSError as error:
+                if endpoint in self._optional:
+                    key = self._keys[endpoint]
+                    _log.warning("pages about the stage are left out", endpoint=endpoint, error=error.strerror, key=key)
+                    continue
                 await self.shutdown()
                 raise EnricherError(
                     f"cannot listen for HTTP on {endpoint}: the port is taken, or the host is no address of this "

@@ -234,3 +234,21 @@ async def test_a_body_is_not_waited_for_and_its_connection_ends():
         answer = await asyncio.wait_for(raw(server, request), 30)
 
     assert answer.startswith(b"HTTP/1.1 200")
+
+
+async def test_a_port_that_nobody_asked_for_is_left_to_whoever_has_it() -> None:
+    async with serving(health="127.0.0.1:0") as other:
+        taken = f"127.0.0.1:{other.ports['localhost:0']}"
+        server = TelemetryServer(
+            metrics_endpoint=taken,
+            health_endpoint="127.0.0.1:0",
+            page=some_page,
+            alive=str,
+            ready=str,
+            optional={taken},
+        )
+        with capture_logs() as logs:
+            await server.start()
+        assert [(each["log_level"], each["endpoint"]) for each in logs] == [("warning", taken)]
+        assert (await ask(server, "/healthz"))[0] == 200
+        await server.shutdown()

@@ -1,16 +1,19 @@
 """Downstream away, slow, moody or refusing, with a load that keeps book: nothing acknowledged is lost or doubled."""
 
 import asyncio
+import itertools
 import os
 import random
 
+import aiohttp
 import grpc
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from enricher.deliver.lanes import MOST_CALLS
 from enricher.otlp.status import retry_trailers
-from tests.support.build import a_request, a_span
-from tests.support.downstream import Downstream, delayed, ok, refuse, stall
+from tests.support.build import a_request, a_span, openllmetry_span
+from tests.support.downstream import Downstream, delayed, ok, partial, refuse, stall
 from tests.support.load import Load, arrived
 from tests.support.waiting import until
 
@@ -76,6 +79,67 @@ async def test_an_outage_costs_no_refusal_no_span_and_no_duplicate(stage, answer
         assert sum(load.acked.values()) > SECONDS * 1000
         assert max(came.values()) == 1
         assert await running.stop() == 0
+
+
+async def conserved(stage):
+    """Scrape the stage, hold its numbers against each other, and return them by name."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://{stage.config['telemetry']['metrics']['endpoint']}/metrics") as response,
+    ):
+        text = await response.text()
+    found = {
+        sample.name.removeprefix("enricher_"): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.endswith("_spans") or sample.name.endswith("_spans_total")
+    }
+    came = found["receiver_accepted_spans_total"] + found["recovered_spans_total"]
+    gone = found["exporter_sent_spans_total"] + found["exporter_rejected_spans_total"]
+    assert came == gone + found["hold_spans"] + found["exporter_queue_spans"] + found["dead_letter_spans"]
+    return found
+
+
+def mixed(number):
+    """Plain spans, and a candidate that waits."""
+    first = number * SPANS + 1
+    plain = [a_span(number=first + n, trace=first) for n in range(SPANS - 1)]
+    return a_request([openllmetry_span("0.33.12", number=first + SPANS - 1, trace=first), *plain])
+
+
+async def test_what_the_stage_counts_is_what_client_and_downstream_counted(stage, tmp_path):
+    answers = itertools.cycle([ok(), UNAVAILABLE, refuse(grpc.StatusCode.INVALID_ARGUMENT, "bad"), partial(1, "odd")])
+    async with Downstream(otherwise=lambda: next(answers)) as downstream:
+        config = behind(downstream) | {
+            "storage": {"directory": str(tmp_path / "store")},
+            "hold": {"wait_duration": "1s"},
+        }
+        running = await stage(config)
+        load = Load(running.grpc_endpoint, mixed, callers=8, per_second=50)
+        sending = asyncio.create_task(load.run())
+        await asyncio.sleep(SECONDS)
+        downstream.otherwise = refuse(grpc.StatusCode.UNAVAILABLE, "away")
+        await asyncio.sleep(0.5)
+        load.stop()
+        await sending
+        found = await conserved(running)
+        assert found["receiver_accepted_spans_total"] == load.acked.total()
+        assert found["exporter_queue_spans"] > 0
+        taken = arrived(downstream.taken).total()
+        assert found["exporter_sent_spans_total"] + found["exporter_rejected_spans_total"] == taken
+
+        await running.stop()
+        downstream.otherwise = ok()
+        again = await stage(config)
+
+        async def is_drained():
+            found = await conserved(again)
+            return found["exporter_queue_spans"] + found["hold_spans"] == 0
+
+        await until(is_drained)
+        found = await conserved(again)
+        assert arrived(downstream.taken).total() + found["dead_letter_spans"] == load.acked.total()
+        assert await again.stop() == 0
 
 
 async def test_f04_a_downstream_that_refuses_seven_of_ten_gets_everything_once(stage):

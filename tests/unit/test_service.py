@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import socket
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -13,7 +12,6 @@ from enricher.deliver.exporters import destination
 from enricher.errors import EnricherError, RetryableError
 from enricher.otlp import json
 from enricher.otlp.shallow import Signal
-from enricher.running import WITHOUT_EFFECT, without_effect
 from enricher.service import Service
 from enricher.storage import StoreError, StoreFullError
 from tests.support.build import a_request, a_span, items_of, openllmetry_span
@@ -28,20 +26,11 @@ def config(tmp_path, *overrides):
             "receivers.otlp.protocols.grpc.endpoint=127.0.0.1:0",
             f"storage.directory={tmp_path / 'data'}",
             f"exporters.file.path={tmp_path / 'out.jsonl'}",
+            "telemetry.metrics.endpoint=127.0.0.1:0",
+            "telemetry.health.endpoint=127.0.0.1:0",
             *overrides,
         ],
     )
-
-
-def test_keys_without_effect_are_told_only_when_they_are_written(tmp_path):
-    assert without_effect(config(tmp_path)) == []
-    assert without_effect(config(tmp_path, "telemetry.health.endpoint=localhost:1")) == ["telemetry.health"]
-
-
-def test_every_key_without_effect_is_documented():
-    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
-
-    assert [key for key in WITHOUT_EFFECT if f"`{key}`" not in text] == []
 
 
 def test_where_requests_go_is_said_in_words(tmp_path):
