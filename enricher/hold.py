@@ -232,8 +232,8 @@ class Hold:
         )
         request = parsed.SerializeToString()
         failures: list[Failure] = []
-        hits = may_match(request, self._settings)
-        found = find(hits, parsed, self._settings, failures) if hits else []
+        hits = may_match(request, parsed, self._settings)
+        found = find(hits, parsed, self._settings, failures) if hits is not None else []
         candidates = tie_all(found, failures)
         self._note([], failures)
         if not candidates:

@@ -91,8 +91,8 @@ def process(  # noqa: PLR0913 - the request, what is known, and the time
     if signal is Signal.METRICS:
         return passing
     out.items = sum(len(scoped.items) for each in parsed.resourced for scoped in each.scoped)
-    hits = may_match(request, settings) if signal is Signal.TRACES else 0
-    found = find(hits, parsed, settings, out.failures) if hits else []
+    hits = may_match(request, parsed, settings) if signal is Signal.TRACES else None
+    found = find(hits, parsed, settings, out.failures) if hits is not None else []
     candidates = tie_all(found, out.failures)
     if contains_any(request, EVIDENCE):
         own = {(each.trace_id, each.span_id) for each in candidates} if signal is Signal.TRACES else None

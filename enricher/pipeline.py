@@ -63,7 +63,7 @@ def process(signal: Signal, request: bytes, settings: Settings) -> Processed:
     if signal is Signal.METRICS:
         return Processed(request)
     out = Processed(request, sum(len(scoped.items) for each in parsed.resourced for scoped in each.scoped))
-    if signal is Signal.LOGS or not (hits := may_match(request, settings)):
+    if signal is Signal.LOGS or (hits := may_match(request, parsed, settings)) is None:
         return out
     found = find(hits, parsed, settings, out.failures)
     candidates = [each.candidate for each in found if each.candidate is not None]

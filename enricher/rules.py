@@ -3,7 +3,8 @@ The rule table: which spans are Assistant runs.
 
 Rules are data: a span is a candidate when one rule's scope, name and attributes all match; the first rule that
 matches names it. Rules of the configuration stand before the built-in ones. Every rule has a needle, bytes that
-a request must hold for the rule to match at all, so that requests without candidates are never looked into.
+a request must hold for the rule to match at all, so that requests without candidates are never looked into. A rule
+that names a scope needs no search: whether a request has the scope is seen when it is parsed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import fnmatch
 import re
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.otlp import attributes as otlp
 
@@ -51,11 +52,16 @@ class Rule:
 
     @cached_property
     def needle(self) -> bytes:
-        """Bytes that every match holds; empty if the patterns hold no literal text."""
-        name, scope = (max(re.split(r"[*?]+", pattern or ""), key=len) for pattern in (self.span_name, self.scope))
+        """Bytes that a request with a match holds; empty if the patterns hold no literal text."""
+        name = _literal(self.span_name)
         if len(name) >= SHORTEST_NEEDLE:
             return name.encode()
-        return max((name, *self.attributes, scope), key=len).encode()
+        return max((name, *self.attributes, _literal(self.scope)), key=len).encode()
+
+    @cached_property
+    def needle_in_span(self) -> bytes:
+        """Bytes that every span that matches holds; empty if only the scope's name is literal."""
+        return max((_literal(self.span_name), *self.attributes), key=len).encode()
 
     @cached_property
     def _matchers(self) -> tuple[Matcher, Matcher, tuple[tuple[str, Matcher], ...]]:
@@ -78,6 +84,11 @@ class Rule:
             return True
         values = otlp.first_values(span.attributes)
         return all(key in values and matches(_subject(values[key])) for key, matches in wanted)
+
+
+def _literal(pattern: str | None) -> str:
+    """Return the longest text that stands in whatever the pattern matches."""
+    return max(re.split(r"[*?]+", pattern or ""), key=len)
 
 
 def _matcher(pattern: str | None) -> Matcher:
@@ -108,7 +119,14 @@ BUILT_IN: Final = (
 )
 
 
-@dataclass(frozen=True)
+class Wanted(NamedTuple):
+    """Rules that spans of one scope can match, and needles of which such a span holds one."""
+
+    rules: tuple[Rule, ...] = ()
+    needles: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Recogniser:
     """The rules in the order in which they are asked."""
 
@@ -116,20 +134,26 @@ class Recogniser:
 
     @cached_property
     def needles(self) -> tuple[bytes, ...]:
-        """The fewest needles of which a request with a candidate must hold one; `b""` is in every request."""
-        return _fewest({rule.needle for rule in self.rules})
+        """The fewest needles of which a match of a rule without scope holds one; `b""` is in every request."""
+        return _fewest({rule.needle for rule in self.rules if not rule.scope})
 
-    def of_scope(self, scope_name: str) -> tuple[tuple[Rule, ...], tuple[bytes, ...]]:
-        """Return the rules that spans of this scope can match, and their needles."""
-        return _of_scope(self.rules, scope_name)
+    @cached_property
+    def bound(self) -> tuple[Rule, ...]:
+        """Rules that are looked for by their scope, because none of the needles leads to them."""
+        return tuple(
+            rule for rule in self.rules if rule.scope and not any(needle in rule.needle for needle in self.needles)
+        )
+
+    def of_scope(self, scope_name: str, *, bound: bool = False) -> Wanted:
+        """Return what spans of this scope can match; only `bound` rules if the request holds no needle."""
+        return _of_scope(self, scope_name, bound)
 
 
-@lru_cache(maxsize=1024)
-def _of_scope(rules: tuple[Rule, ...], scope_name: str) -> tuple[tuple[Rule, ...], tuple[bytes, ...]]:
+@lru_cache(maxsize=2048)
+def _of_scope(recogniser: Recogniser, scope_name: str, bound: bool) -> Wanted:
+    rules = recogniser.bound if bound else recogniser.rules
     matching = tuple(rule for rule in rules if rule.matches_scope(scope_name))
-    # What a rule asks of the scope is granted already; a needle that stands there says nothing of a span.
-    scope = scope_name.encode()
-    return matching, _fewest({b"" if rule.needle in scope else rule.needle for rule in matching})
+    return Wanted(matching, _fewest({rule.needle_in_span for rule in matching}))
 
 
 def _fewest(needles: set[bytes]) -> tuple[bytes, ...]:

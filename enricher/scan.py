@@ -31,7 +31,7 @@ from enricher.rules import BUILT_IN, Recogniser, Rule
 from enricher.semconv import Convention
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, MutableSequence, Sequence
+    from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 
     from enricher.config.model import Config
     from enricher.evidence.collect import Evidence
@@ -115,26 +115,46 @@ class Found:
     """Set where the span's fate is known without the ladder."""
 
 
-def may_match(request: bytes, settings: Settings) -> int:
-    """Return how often the request holds the rules' needle; 0 if none can match, -1 if there are several needles."""
-    needles = settings.recogniser.needles
+def may_match(request: bytes, parsed: shallow.Request, settings: Settings) -> int | None:
+    """
+    Tell whether a rule can match in the request: None if none can.
+
+    Else return how often it holds the needle of the rules without scope, which is 0 where only a rule with one of the
+    request's scopes can match, and -1 where there are several needles and one of them was found.
+    """
+    recogniser = settings.recogniser
+    needles = recogniser.needles
     if len(needles) == 1 and needles[0]:
-        return count(request, needles[0])
-    return -1 if contains_any(request, needles) else 0
+        hits = count(request, needles[0])
+    else:
+        hits = -1 if contains_any(request, needles) else 0
+    if hits or any(recogniser.of_scope(name, bound=True).rules for name in _scope_names(parsed, recogniser)):
+        return hits
+    return None
+
+
+def _scope_names(parsed: shallow.Request, recogniser: Recogniser) -> Iterator[str]:
+    if recogniser.bound:
+        for resourced in parsed.resourced:
+            for scoped in resourced.scoped:
+                yield _scope(shallow.merged(scoped.scope))[0]
 
 
 def find(hits: int, parsed: shallow.Request, settings: Settings, failures: list[Failure]) -> list[Found]:
     """
     Return the spans that a rule matches. Only spans that hold a rule's needle are decoded.
 
-    `hits` is what `may_match` returned: once all of them are accounted for, no other scope is looked into.
+    `hits` is what `may_match` returned: once all of them are accounted for, scopes are looked into only for rules that
+    name them.
     """
     found: list[Found] = []
-    needle, left = settings.recogniser.needles[0], hits
-    for resourced, scoped, scope, rules, wanted in _scopes(parsed, settings.recogniser):
-        if left == 0:
-            break
-        for at, item in _holding(scoped, wanted):
+    recogniser, left = settings.recogniser, hits
+    needle = recogniser.needles[0] if hits > 0 else b""
+    for resourced, scoped, scope in _scopes(parsed, recogniser):
+        rules, needles = recogniser.of_scope(scope[0], bound=left == 0)
+        if not rules:
+            continue
+        for at, item in _holding(scoped, needles):
             left -= item.count(needle) if left > 0 else 0
             try:
                 span = Span.FromString(item)
@@ -175,14 +195,14 @@ def tie_all(found: list[Found], failures: list[Failure]) -> list[Candidate]:
 
 def _scopes(
     parsed: shallow.Request, recogniser: Recogniser
-) -> list[tuple[shallow.Resourced, shallow.Scoped, tuple[str, str], tuple[Rule, ...], tuple[bytes, ...]]]:
-    """Return every scope with its name and version and what can match in it, those that a rule names first."""
-    out = []
-    for resourced in parsed.resourced:
-        for scoped in resourced.scoped:
-            scope = _scope(shallow.merged(scoped.scope))
-            out.append((resourced, scoped, scope, *recogniser.of_scope(scope[0])))
-    out.sort(key=lambda each: not any(rule.scope for rule in each[3]))
+) -> list[tuple[shallow.Resourced, shallow.Scoped, tuple[str, str]]]:
+    """Return every scope with its name and version, those that a rule names first."""
+    out = [
+        (resourced, scoped, _scope(shallow.merged(scoped.scope)))
+        for resourced in parsed.resourced
+        for scoped in resourced.scoped
+    ]
+    out.sort(key=lambda each: not any(rule.scope for rule in recogniser.of_scope(each[2][0]).rules))
     return out
 
 

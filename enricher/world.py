@@ -49,7 +49,7 @@ class World:
         if signal is Signal.LOGS:
             return
         learn_model_calls(parsed, self._index)
-        if hits := may_match(request, self._settings):
+        if (hits := may_match(request, parsed, self._settings)) is not None:
             found = find(hits, parsed, self._settings, [])
             self._candidates += tie_all(found, self.failures)
 
@@ -59,7 +59,7 @@ class World:
         out = Processed(request, 0 if signal is Signal.METRICS else sum(1 for _ in shallow.items(parsed)))
         if self._resolutions is None:
             self._resolutions = deque(self._resolve())
-        if signal is not Signal.TRACES or not (hits := may_match(request, self._settings)):
+        if signal is not Signal.TRACES or (hits := may_match(request, parsed, self._settings)) is None:
             return out
         found = find(hits, parsed, self._settings, out.failures)
         mine = [self._resolutions.popleft() for _ in tie_all(found, [])]

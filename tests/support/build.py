@@ -488,7 +488,9 @@ def candidates_and_index(items: Sequence[Item], order: Iterable[int] | None = No
         if signal is Signal.TRACES:
             scan.learn_model_calls(parsed, index)
     spans = a_request(each for each in items if isinstance(each.message, Span))
-    found = scan.find(scan.may_match(spans, settings), shallow.parse(spans), settings, failures)
+    parsed = shallow.parse(spans)
+    hits = scan.may_match(spans, parsed, settings)
+    found = [] if hits is None else scan.find(hits, parsed, settings, failures)
     scan.tie_all(found, failures)
     assert not failures
     return [each.candidate for each in found if each.candidate is not None], index

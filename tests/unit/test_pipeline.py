@@ -13,7 +13,7 @@ from enricher.otlp import shallow
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason, Rung
 from enricher.pipeline import process
-from enricher.rules import BUILT_IN
+from enricher.rules import BUILT_IN, Recogniser, Rule
 from enricher.scan import Settings
 from enricher.semconv import Convention, Fact
 from tests.support.build import (
@@ -311,6 +311,23 @@ def test_a_large_scope_that_only_seems_to_hold_one_is_passed():
     request = a_request(others)
 
     assert process(Signal.TRACES, request, SETTINGS).request == request
+
+
+def test_a_rule_with_a_scope_is_found_by_the_scope_whatever_else_the_request_holds():
+    settings = Settings(Recogniser((Rule("own", scope="acme.agents", span_name="run"), *BUILT_IN)))
+    own = a_span("run", {"app.run": RUN_TEXT}, scope=("acme.agents", "1"))
+    other = a_span("walk", {"app.run": RUN_TEXT}, scope=("acme.agents", "1"))
+
+    assert [each.rule for each in run(own, settings=settings).outcomes] == ["own"]
+    assert run(other, settings=settings).outcomes == []
+    assert [each.rule for each in run(openllmetry_span(OLD), own, settings=settings).outcomes] == [
+        "openllmetry-assistant-run",
+        "own",
+    ]
+    assert [each.rule for each in run(own, a_span(), openllmetry_span(OLD), settings=settings).outcomes] == [
+        "own",
+        "openllmetry-assistant-run",
+    ]
 
 
 def test_conservation_of_number_and_order():

@@ -214,8 +214,26 @@ def test_rules_of_another_scope_are_not_asked():
     assert (rules, needles) == ((), ())
 
 
-def test_a_needle_that_the_scope_holds_says_nothing_of_its_spans():
-    rules, needles = Recogniser((Rule("r", scope="agents.*", span_name="run"),)).of_scope("agents.v1")
+def test_the_needle_of_a_scopes_spans_does_not_come_from_the_scope():
+    """The scope's name stands above its spans, not in them."""
+    named = Rule("r", scope="agents.*", span_name="run")
 
-    assert [rule.name for rule in rules] == ["r"]
-    assert needles == (b"",)
+    assert (named.needle, named.needle_in_span) == (b"agents.", b"run")
+    assert Recogniser((named,)).of_scope("agents.v1") == ((named,), (b"run",))
+    assert Recogniser((Rule("r", scope="agents"),)).of_scope("agents").needles == (b"",)
+
+
+def test_a_rule_that_names_a_scope_adds_no_needle_to_the_search():
+    """Whether a request has the scope is seen when it is parsed; each needle would be one more pass over its bytes."""
+    named = Rule("r", scope="agents.v1", span_name="run")
+    recogniser = Recogniser((named, *BUILT_IN))
+
+    assert recogniser.needles == (b"openai.assistant.run",)
+    assert recogniser.bound[0] is named
+    assert recogniser.of_scope("agents.v1", bound=True) == ((named,), (b"run",))
+    assert recogniser.of_scope("other", bound=True) == ((), ())
+
+
+def test_a_rule_with_a_scope_and_the_needle_of_one_without_is_found_by_the_needle():
+    """The scope of OpenLLMetry is in every request of an application that calls the API at all."""
+    assert not [rule.name for rule in Recogniser().bound if rule.name.startswith("openllmetry")]
