@@ -93,7 +93,7 @@ class Hold:
     ) -> None:
         self._config, self._settings, self._store = config, settings, store
         self._destinations, self._note, self._queued = destinations, note, queued
-        self.memory = Memory()
+        self.memory = Memory(one_owner=settings.policy.one_owner)
         self.counts = Counts()
         self._held: dict[int, _Held] = {}
         self._bytes = 0
@@ -172,6 +172,7 @@ class Hold:
         candidates = [each.candidate for each in waiting]
         resolutions = live.climb(candidates, self.memory, None, failures)
         requests, outcomes, more = live.released(waiting, resolutions, self._settings, self.memory)
+        live.claim(candidates, resolutions, self.memory, asyncio.get_running_loop().time())
         self.counts.bypassed += len(waiting)
         self._note(outcomes, [*failures, *more])
         return requests

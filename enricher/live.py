@@ -19,10 +19,12 @@ from enricher.otlp import shallow
 from enricher.otlp.search import contains_any
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, IDENTITY, Outcome, Reason, Rung
+from enricher.owners import assign, has_counts, run_of
 from enricher.pipeline import Processed, mend
 from enricher.recent import Recent
 from enricher.resolve import resolve
-from enricher.rungs import LATE_NS, Resolution
+from enricher.rules import StandsFor
+from enricher.rungs import LATE_NS, Resolution, start_key
 from enricher.scan import (
     EVIDENCE,
     MODEL_CALL,
@@ -54,6 +56,8 @@ class Memory:
 
     index: Index = field(default_factory=Index)
     recent: Recent = field(default_factory=Recent)
+    one_owner: bool = True
+    """As in `Policy`."""
 
 
 class Waiting(NamedTuple):
@@ -101,9 +105,13 @@ def process(  # noqa: PLR0913 - the request, what is known, and the time
         learn_model_calls(parsed, memory.index, now)
     if not found:
         return passing
+    for each in candidates:
+        memory.recent.add(each, now)
     resolutions = climb(candidates, memory, None, out.failures)
     leaving_now = [
-        n for n, each in enumerate(candidates) if not resolutions[n].decided and not lacks_what_matters(each)
+        n
+        for n, each in enumerate(candidates)
+        if each.rule.stands_for is StandsFor.RUN and not resolutions[n].decided and not lacks_what_matters(each)
     ]
     if leaving_now:
         # What does not wait gets what the request itself can settle.
@@ -116,8 +124,6 @@ def process(  # noqa: PLR0913 - the request, what is known, and the time
         )
         for n, resolution in zip(leaving_now, more, strict=True):
             resolutions[n] = resolution
-    for each in candidates:
-        memory.recent.add(each, now)
     staying, leaving, left = _split(found, resolutions, room)
     claim([each.candidate for each in leaving if each.candidate is not None], left, memory, now)
     changed = mend(leaving, left, memory.index, settings, out)
@@ -144,28 +150,71 @@ def climb(
     failures: list[Failure],
 ) -> list[Resolution]:
     """Resolve candidates among all that may want the same runs; by identity alone where nothing is settled (None)."""
-    recent = memory.recent
     try:
+        everyone = _everyone(candidates, memory, settled)
         if settled is None:
-            peers = recent.twins(candidates)
-            found = resolve([*candidates, *peers], memory.index, claimed=recent.claimed, identity_only=True)
+            found = resolve(everyone, memory.index, claimed=memory.recent.claimed, identity_only=True)
         else:
-            found = resolve([*candidates, *recent.peers(candidates)], memory.index, settled, recent.claimed)
-        return found[: len(candidates)]
+            found = resolve(everyone, memory.index, settled, memory.recent.claimed)
+        return (_with_owners(everyone, found, memory, settled) if memory.one_owner else found)[: len(candidates)]
     except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
         failures.append(Failure("resolve", traceback.format_exc()))
         return [Resolution(Reason.STEP_FAILED)] * len(candidates)
 
 
+def _everyone(
+    candidates: Sequence[Candidate], memory: Memory, settled: Callable[[Candidate, Rung], bool] | None
+) -> list[Candidate]:
+    """Return the candidates, and behind them those that may want a run of one of them."""
+    if settled is None:
+        return [*candidates, *memory.recent.twins(candidates)]
+    calls = [each for each in candidates if each.rule.stands_for is StandsFor.CALL]
+    runs = [known for each in calls for run_id in each.run_ids if (known := memory.index.runs.get(run_id))]
+    near = {id(each): each for each in memory.recent.near(runs)}
+    for each in candidates:
+        near.pop(id(each), None)
+    wide = [*candidates, *near.values()]
+    return [*wide, *memory.recent.peers(wide)]
+
+
+def _with_owners(
+    candidates: list[Candidate],
+    found: list[Resolution],
+    memory: Memory,
+    settled: Callable[[Candidate, Rung], bool] | None,
+) -> list[Resolution]:
+    """Leave usage only with the owners of the runs, whoever of the run's spans they are."""
+    here = set(map(id, candidates))
+    run_ids = {
+        run_id for each, its in zip(candidates, found, strict=True) if each.may_own and (run_id := run_of(each, its))
+    }
+    runs = [known for run_id in run_ids if (known := memory.index.runs.get(run_id))]
+    others = [each for each in memory.recent.tied(run_ids, runs) if id(each) not in here]
+    found += resolve(others, memory.index, identity_only=True)
+    return assign(
+        [*candidates, *others],
+        found,
+        memory.recent.owners,
+        lambda each: settled is not None and settled(each, Rung.RUN_ID),
+    )
+
+
 def claim(candidates: Sequence[Candidate], resolutions: Sequence[Resolution], memory: Memory, now: float) -> None:
-    """Remember which runs were given to candidates that leave."""
+    """Remember which runs were given to candidates that leave, and whose their usage is."""
     for candidate, resolution in zip(candidates, resolutions, strict=True):
-        if resolution.run is not None:
+        if resolution.run is not None and candidate.rule.stands_for is StandsFor.RUN:
             memory.recent.claim(resolution.run.run_id, candidate, now)
+        if (run_id := run_of(candidate, resolution)) and has_counts(candidate, resolution):
+            memory.recent.own(run_id, start_key(candidate))
 
 
 def is_done(candidate: Candidate, resolution: Resolution) -> bool:
     """Tell whether waiting can add nothing that matters: identity gave the counts, or nothing that matters lacks."""
+    if not candidate.may_own or resolution.reason is Reason.NOT_OWNER:
+        return True
+    if candidate.rule.stands_for is StandsFor.CALL:
+        # Whether it is the owner shows when all spans of the run have had their chance.
+        return resolution.reason is Reason.STEP_FAILED or not candidate.missing
     if resolution.reason is Reason.STEP_FAILED or not lacks_what_matters(candidate):
         return True
     if resolution.reason is not Reason.ENRICHED or resolution.rung not in {*IDENTITY, Rung.SAME_START}:

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     AMBIGUOUS = "ambiguous"
     CONTRADICTED = "contradicted"
     NOT_SETTLED = "not_settled"
+    NOT_OWNER = "not_owner"
     USAGE_CONFLICT = "usage_conflict"
     PAYLOAD_CONFLICT = "payload_conflict"
     SPAN_UNREADABLE = "span_unreadable"
@@ -43,7 +44,8 @@ WORDS: dict[Reason, str] = {
     Reason.USAGE_ABSENT: "the run is known, but no recorded payload of it holds usage",
     Reason.AMBIGUOUS: "two or more runs could be the span's, and nothing tells which",
     Reason.CONTRADICTED: "the only run in reach cannot be the span's: its times, answer or token counts differ",
-    Reason.NOT_SETTLED: "one run fits, but evidence of another may still be elsewhere",
+    Reason.NOT_SETTLED: "one run fits, but evidence of another, or another span of the run, may still be elsewhere",
+    Reason.NOT_OWNER: "the run's usage is not this span's: it shows the run unfinished, or another span owns it",
     Reason.USAGE_CONFLICT: "the span's own token counts differ from the run's; they were left as they are",
     Reason.PAYLOAD_CONFLICT: "finished payloads of the same run disagree about its usage",
     Reason.SPAN_UNREADABLE: "the span cannot be decoded (invalid UTF-8, or values nested too deep)",

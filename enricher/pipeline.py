@@ -20,6 +20,8 @@ from enricher.evidence.index import Index
 from enricher.otlp import shallow
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, Outcome, Reason
+from enricher.owners import assign
+from enricher.recognise import REPEATED_USAGE
 from enricher.resolve import resolve
 from enricher.rungs import Resolution
 from enricher.scan import (
@@ -85,6 +87,9 @@ def process(signal: Signal, request: bytes, settings: Settings) -> Processed:
             resolutions = resolve(
                 candidates, index, lambda each, rung: each.trace_id in whole and rung not in ACROSS_TRACES
             )
+        if settings.policy.one_owner:
+            # A span with a better claim may be in any other request.
+            resolutions = assign(candidates, resolutions, settled=lambda _: False)
     except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
         out.failures.append(Failure("resolve", traceback.format_exc()))
         resolutions = [Resolution(Reason.STEP_FAILED)] * len(candidates)
@@ -141,5 +146,5 @@ def _outcome(candidate: Candidate, resolution: Resolution, change: write.Change)
         considered=resolution.considered,
         inserted=change.inserted + change.overwritten,
         replaced=change.replaced,
-        defects=candidate.defects,
+        defects=(*candidate.defects, REPEATED_USAGE) if resolution.repeats else candidate.defects,
     )

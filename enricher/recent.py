@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from enricher.rules import StandsFor
 from enricher.rungs import start_key
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
+    from enricher.evidence.known import KnownRun
     from enricher.recognise import Candidate
     from enricher.rungs import StartKey
 
 
 class Recent:
-    """Look-up of candidates by what can make them rivals: trace, answers within a service, and start."""
+    """Look-up of candidates by what can make them rivals: trace, answers within a service, start, thread, and run."""
 
     def __init__(self) -> None:
         self._all: OrderedDict[int, tuple[float, Candidate]] = OrderedDict()
@@ -27,13 +29,16 @@ class Recent:
         self._claims: OrderedDict[tuple[str, StartKey], float] = OrderedDict()
         self.claimed: dict[str, set[StartKey]] = {}
         """By run, the starts of the spans that it was given to."""
+        self.owners: OrderedDict[str, StartKey] = OrderedDict()
+        """By run, whose its usage is."""
 
     def __len__(self) -> int:
         return len(self._all)
 
     def add(self, candidate: Candidate, now: float) -> None:
-        """Remember a candidate; the same object only once."""
-        if id(candidate) not in self._all:
+        """Remember a candidate; the same object only once, and no poll of an unfinished run: it is nobody's rival."""
+        is_rival = candidate.may_own or candidate.rule.stands_for is StandsFor.RUN
+        if is_rival and id(candidate) not in self._all:
             self._all[id(candidate)] = (now, candidate)
             for key in _keys(candidate):
                 self._by.setdefault(key, {})[id(candidate)] = candidate
@@ -44,6 +49,10 @@ class Recent:
         self._claims[run_id, key] = now
         self._claims.move_to_end((run_id, key))
         self.claimed.setdefault(run_id, set()).add(key)
+
+    def own(self, run_id: str, owner: StartKey) -> None:
+        """Remember on which span a run's usage left; the first is the owner."""
+        self.owners.setdefault(run_id, owner)
 
     def twins(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Return the other candidates that began with one of these."""
@@ -62,6 +71,34 @@ class Recent:
                 found |= self._by.get(key, {})
         return [candidate for number, candidate in found.items() if number not in own]
 
+    def tied(self, run_ids: Iterable[str], runs: Iterable[KnownRun]) -> list[Candidate]:
+        """Return the candidates that name a run, its messages, or on which it is named; `runs` are those recorded."""
+        return self._at(
+            [
+                *(("run", run_id) for run_id in run_ids),
+                *(span for run in runs for span in run.spans),
+                *(("message", message_id) for run in runs for message_id in run.messages),
+            ]
+        )
+
+    def near(self, runs: Iterable[KnownRun]) -> list[Candidate]:
+        """Return the candidates that may turn out to be of one of the runs."""
+        return self._at(
+            key
+            for run in runs
+            for key in (
+                *run.traces,
+                *((service, text) for service in run.services for text in run.texts),
+                *(("thread", thread_id) for thread_id in run.threads),
+            )
+        )
+
+    def _at(self, keys: Iterable[Hashable]) -> list[Candidate]:
+        found: dict[int, Candidate] = {}
+        for key in keys:
+            found |= self._by.get(key, {})
+        return list(found.values())
+
     def forget(self, before: float, keep: int) -> None:
         """Forget what was added before a time, and the oldest of what is more than `keep`."""
         while self._all and (next(iter(self._all.values()))[0] < before or len(self._all) > keep):
@@ -77,6 +114,9 @@ class Recent:
             starts.discard(start)
             if not starts:
                 self.claimed.pop(run_id, None)
+        # A run may be looked at again long afterwards.
+        while len(self.owners) > keep:
+            self.owners.popitem(last=False)
 
 
 def _keys(candidate: Candidate) -> list[Hashable]:
@@ -85,4 +125,7 @@ def _keys(candidate: Candidate) -> list[Hashable]:
         start_key(candidate),
         *((candidate.service, answer) for answer in candidate.answers),
         *(("thread", thread_id) for thread_id in candidate.thread_ids),
+        *(("run", run_id) for run_id in candidate.run_ids),
+        *(("message", message_id) for message_id in candidate.message_ids),
+        (candidate.trace_id, candidate.span_id),
     ]

@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from enricher.otlp import attributes as otlp
-from enricher.rules import OPENLLMETRY
+from enricher.rules import OPENLLMETRY, StandsFor
 from enricher.semconv import (
     COUNTS,
     FACT_OF_KEY,
+    FRAMEWORKS,
     KEYS,
     MESSAGE_ID,
+    PROVIDER_OF_OPENINFERENCE,
     RUN_ID,
+    RUN_STATUS,
     SAFE_ID,
     SPOKEN,
+    TERMINAL,
     THREAD_ID,
     Convention,
     Fact,
@@ -36,9 +40,13 @@ if TYPE_CHECKING:
     Attributes = list[tuple[str, AnyValue, str]]
     Conventions = tuple[Convention, ...]
 
+FRAMEWORK_AS_PROVIDER: Final = "framework_as_provider"
+REPEATED_USAGE: Final = "repeated_usage"
 SWAPPED_USAGE: Final = "swapped_usage"
 ZERO_STREAM_USAGE: Final = "zero_stream_usage"
 DISAGREEING_USAGE: Final = "disagreeing_usage"
+
+DOUBTFUL: Final = frozenset({SWAPPED_USAGE, ZERO_STREAM_USAGE, DISAGREEING_USAGE})
 
 ADDRESS_KEYS: Final = frozenset(
     {"server.address", "net.peer.name", "http.host", "url.full", "gen_ai.openai.api_base", "llm.openai.api_base"}
@@ -71,8 +79,12 @@ class Candidate:
     thread_ids: set[str]
     azure: bool
     """The span's own address is one at which Azure serves the API."""
+    served_by: str
+    """The provider that the span names in another vocabulary than ours; empty if it names none."""
     defects: tuple[str, ...]
-    """Known defects of the instrumentation's version that make the span's token counts doubtful."""
+    """What is wrong with the span, as far as itself and the version of its instrumentation tell."""
+    may_own: bool = True
+    """The usage of its run may be written on it: it stands for the whole run, or shows its end."""
     message_ids: tuple[str, ...] = ()
     """In the order in which the span numbers them."""
     answers: tuple[bytes, ...] = ()
@@ -82,6 +94,11 @@ class Candidate:
     def lacks(self) -> tuple[Fact, ...]:
         """Facts that stand on the span under none, or not under all, of the keys that were asked for."""
         return tuple(dict.fromkeys(fact for fact, _ in self.missing))
+
+    @property
+    def doubtful(self) -> bool:
+        """One of the defects makes the span's own counts doubtful."""
+        return not DOUBTFUL.isdisjoint(self.defects)
 
     @property
     def own_pair(self) -> tuple[int, int] | None:
@@ -98,12 +115,16 @@ def candidate(  # noqa: PLR0913 - a span does not know what stands above it
     standing: dict[str, str | int | None] = {}
     run_ids: set[str] = set()
     thread_ids: set[str] = set()
-    azure = False
+    azure, status, served_by = False, "", ""
     for key, value, text in attributes:
         if key in FACT_OF_KEY and key not in standing:
             standing[key] = _note(said, FACT_OF_KEY[key], otlp.scalar(value))
         if text.startswith(("run_", "thread_")) and _is_id(key, text):
             (run_ids if text.startswith("run_") else thread_ids).add(text)
+        if key == RUN_STATUS:
+            status = status or text
+        if key == "llm.provider":
+            served_by = served_by or PROVIDER_OF_OPENINFERENCE.get(text, text)
         if key in ADDRESS_KEYS:
             azure = azure or served_by_azure(text)
     if len(span.attributes) > len(attributes):
@@ -113,6 +134,8 @@ def candidate(  # noqa: PLR0913 - a span does not know what stands above it
     defects = _defects(span.name, scope, own)
     if len(own) < len(said) and not COUNTS.isdisjoint(said.keys() - own.keys()):
         defects = (*defects, DISAGREEING_USAGE)
+    if any(str(own.get(fact)).lower() in FRAMEWORKS for fact in (Fact.SYSTEM, Fact.PROVIDER)):
+        defects = (*defects, FRAMEWORK_AS_PROVIDER)
     return Candidate(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -129,8 +152,16 @@ def candidate(  # noqa: PLR0913 - a span does not know what stands above it
         run_ids=run_ids,
         thread_ids=thread_ids,
         azure=azure,
+        served_by=served_by,
         defects=defects,
+        may_own=_may_own(rule, status, has_pair=Fact.PROMPT in own and Fact.COMPLETION in own),
     )
+
+
+def _may_own(rule: Rule, status: str, *, has_pair: bool) -> bool:
+    if has_pair or status in TERMINAL:
+        return True
+    return not status and rule.stands_for is StandsFor.RUN
 
 
 def _note(said: dict[Fact, set[str | int]], facts: tuple[Fact, ...], scalar: str | int | None) -> str | int | None:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from enricher.outcome import Reason, Rung
+from enricher.rules import StandsFor
 from enricher.rungs import (
     Resolution,
     Takers,
@@ -52,6 +53,25 @@ def resolve(
     `claimed` of runs which spans, by their start, they were given to before. `identity_only` leaves out the rungs that
     could not decide yet anyway.
     """
+    runs = [each for each in candidates if each.rule.stands_for is StandsFor.RUN]
+    climbed = iter(_climb(runs, index, settled, claimed, identity_only=identity_only))
+    return [
+        next(climbed)
+        if each.rule.stands_for is StandsFor.RUN
+        # A call that does not say which run it is about could be about any.
+        else by_identity(each, index) or nothing(each, index)
+        for each in candidates
+    ]
+
+
+def _climb(
+    candidates: Sequence[Candidate],
+    index: Index,
+    settled: Callable[[Candidate, Rung], bool],
+    claimed: Mapping[str, AbstractSet[StartKey]],
+    *,
+    identity_only: bool,
+) -> list[Resolution]:
     found = [by_identity(each, index) for each in candidates]
     if all(each is not None and each.decided for each in found):
         return [each for each in found if each is not None]

@@ -12,8 +12,9 @@ from __future__ import annotations
 import fnmatch
 import re
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict
 
 from enricher.otlp import attributes as otlp
 
@@ -30,8 +31,20 @@ OPENLLMETRY: Final = "opentelemetry.instrumentation.openai*"
 SUBJECT_LIMIT: Final = 512
 """Characters of a name or value that a pattern is held against."""
 
+RUN_OBJECT: Final = b"thread.run"
+"""Bytes that every payload of a run holds, its steps' too."""
+
 SHORTEST_NEEDLE: Final = 6
 """Shorter literals of a name are common words; a longer one from the scope or the attributes finds less."""
+
+
+class StandsFor(StrEnum):
+    """What one span of a rule is: that decides whether it may own the usage of its run."""
+
+    RUN = "run"
+    """The whole run, from its start to its answer."""
+    CALL = "call"
+    """One request about a run, of which there are many: its creation, a poll, a look back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +53,9 @@ class Rule:
     One way to recognise an Assistant run.
 
     `scope`, `span_name` and the attribute values are exact texts or globs (`*`, `?`); None matches anything.
-    `system` and `provider` are written where neither the span nor its evidence names another.
+    `system` and `provider` are written where neither the span nor its evidence names another; empty ones mean that the
+    span does not show whose API it calls, which is not known before its run is. `answer` is the attribute
+    in which a finished run must stand for the rule to match at all.
     """
 
     name: str
@@ -49,6 +64,8 @@ class Rule:
     attributes: Mapping[str, str] = field(default_factory=dict)
     system: str = "openai"
     provider: str = "openai"
+    stands_for: StandsFor = StandsFor.RUN
+    answer: str | None = None
 
     @cached_property
     def needle(self) -> bytes:
@@ -61,6 +78,8 @@ class Rule:
     @cached_property
     def needle_in_span(self) -> bytes:
         """Bytes that every span that matches holds; empty if only the scope's name is literal."""
+        if self.answer is not None:
+            return RUN_OBJECT
         return max((_literal(self.span_name), *self.attributes), key=len).encode()
 
     @cached_property
@@ -86,6 +105,13 @@ class Rule:
         return all(key in values and matches(_subject(values[key])) for key, matches in wanted)
 
 
+class _AzureAgents(TypedDict):
+    scope: str
+    attributes: Mapping[str, str]
+    system: str
+    provider: str
+
+
 def _literal(pattern: str | None) -> str:
     """Return the longest text that stands in whatever the pattern matches."""
     return max(re.split(r"[*?]+", pattern or ""), key=len)
@@ -106,6 +132,13 @@ def _subject(value: AnyValue) -> str:
     return plain if isinstance(plain, str) else str(plain)
 
 
+AZURE_AGENTS: Final[_AzureAgents] = {
+    "scope": "azure.core.tracing.ext.opentelemetry_span",
+    "attributes": {"gen_ai.thread.run.id": "run_*"},
+    "system": "az.ai.agents",
+    "provider": "microsoft.foundry",
+}
+
 BUILT_IN: Final = (
     Rule("openllmetry-assistant-run", scope=OPENLLMETRY, span_name="openai.assistant.run"),
     Rule("openllmetry-assistant-run-stream", scope=OPENLLMETRY, span_name="openai.assistant.run_stream"),
@@ -116,6 +149,47 @@ BUILT_IN: Final = (
     Rule("forked-assistant-run", span_name="openai.assistant.run*", attributes={"llm.request.type": "*"}),
     Rule("forked-assistant-run-genai", span_name="openai.assistant.run*", attributes={"gen_ai.operation.name": "*"}),
     Rule("forked-assistant-run-model", span_name="openai.assistant.run*", attributes={"gen_ai.request.model": "*"}),
+    # A span for each API call, named by the type of what it answered.
+    Rule("openinference-run", scope="openinference.instrumentation.openai", span_name="Run", stands_for=StandsFor.CALL),
+    # Lists and streams share the URL; only where one run was answered is there its id.
+    Rule(
+        "logfire-run",
+        scope="logfire.openai",
+        attributes={"url": "*/threads/thread_*/runs*", "gen_ai.response.id": "run_*"},
+        stands_for=StandsFor.CALL,
+    ),
+    # Up to 1.1 `create_and_process` is called `start_thread_run` too; the status tells it from the start inside.
+    Rule("azure-agents-process-run", span_name="process_thread_run", **AZURE_AGENTS),
+    Rule("azure-agents-start-run", span_name="start_thread_run", **AZURE_AGENTS),
+    Rule("azure-agents-get-run", span_name="get_thread_run", stands_for=StandsFor.CALL, **AZURE_AGENTS),
+    Rule("azure-agents-submit-outputs", span_name="submit_tool_outputs", stands_for=StandsFor.CALL, **AZURE_AGENTS),
+    # Spans of functions, named by whoever wrote them: only what they returned tells.
+    Rule(
+        "langfuse-observed-run",
+        scope="langfuse-sdk*",
+        answer="langfuse.observation.output",
+        stands_for=StandsFor.CALL,
+    ),
+    Rule("mlflow-traced-run", scope="mlflow.*", answer="mlflow.spanOutputs", stands_for=StandsFor.CALL),
+    Rule(
+        "langchain-assistant-openllmetry",
+        scope="opentelemetry.instrumentation.langchain*",
+        span_name="OpenAIAssistant*Runnable*",
+    ),
+    Rule(
+        "langchain-assistant-openinference",
+        scope="openinference.instrumentation.langchain*",
+        span_name="OpenAIAssistant*Runnable*",
+    ),
+    # The same span stands for agents of OpenAI, of Azure OpenAI and of Azure's agent service.
+    Rule(
+        "semantic-kernel-agent",
+        scope="semantic_kernel.*",
+        span_name="invoke_agent*",
+        attributes={"gen_ai.agent.id": "asst_*"},
+        system="",
+        provider="",
+    ),
 )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.outcome import Considered, Reason, Rung
 from enricher.recognise import SWAPPED_USAGE
+from enricher.semconv import Fact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from enricher.recognise import Candidate
 
     StartKey = tuple[str, str, str, int]
+
+LISTED: Final = "openai.assistant.run"
+"""How the names of spans begin of which there is one for each listing of the run's messages."""
 
 LATE_NS: Final = 10_000_000_000
 """How long after a span's end the first evidence of its run may begin (an application logs the answer afterwards)."""
@@ -43,6 +47,8 @@ class Resolution(NamedTuple):
     usage: Usage | None = None
     place: str = ""
     considered: tuple[Considered, ...] = ()
+    repeats: bool = False
+    """The span carries counts that another span of the run carries too."""
 
     @property
     def decided(self) -> bool:
@@ -269,6 +275,9 @@ def _against(candidate: Candidate, run: KnownRun) -> str:
         return "has other token counts than the span"
     if _answered_before(candidate, run):
         return "had answered before the span began"
+    assistant = str(candidate.own.get(Fact.ASSISTANT_ID))
+    if assistant.startswith("asst_") and run.assistant_id not in (None, assistant):
+        return "is another assistant's"
     if candidate.answers and run.texts and run.texts.keys().isdisjoint(candidate.answers):
         return "wrote other answers than the span shows"
     if run.first and candidate.end and run.first > candidate.end + LATE_NS:
@@ -347,5 +356,11 @@ def nothing(candidate: Candidate, index: Index) -> Resolution:
 
 
 def start_key(candidate: Candidate) -> StartKey:
-    """Return what spans of one run share: OpenLLMetry notes the start once a run."""
-    return candidate.service, candidate.scope, candidate.rule.name, candidate.start
+    """
+    Return what spans of one run share: OpenLLMetry notes the start once a run, and writes a span for each listing.
+
+    Spans of other names share it with no other span.
+    """
+    if candidate.span_name.startswith(LISTED):
+        return candidate.service, candidate.scope, candidate.rule.name, candidate.start
+    return candidate.service, candidate.trace_id.hex(), candidate.span_id.hex(), candidate.start

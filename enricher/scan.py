@@ -20,14 +20,14 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from enricher import write
-from enricher.evidence import collect
+from enricher.evidence import collect, payload
 from enricher.otlp import attributes as otlp
 from enricher.otlp import shallow
 from enricher.otlp.search import contains_any, count
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Outcome, Reason
 from enricher.recognise import Candidate, candidate, tie
-from enricher.rules import BUILT_IN, Recogniser, Rule
+from enricher.rules import BUILT_IN, RUN_OBJECT, Recogniser, Rule, StandsFor
 from enricher.semconv import Convention
 
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
 MODEL_CALL = (b"gen_ai.", b"llm.", b"langfuse.observation.usage_details", b"mlflow.chat.")
 """Bytes that a span of a model call holds."""
-
-RUN_OBJECT = b"thread.run"
-"""Bytes that every payload of a run holds, its steps' too."""
 
 EVIDENCE = (b"thread_", b"prompt_tokens")
 """Bytes of which a request with evidence holds one; `collect.NEEDLES` then tells which spans."""
@@ -89,6 +86,7 @@ class Settings:
                 tuple(Convention(each) for each in enrichment.conventions),
                 enrichment.provenance,
                 enrichment.on_conflict == "repair",
+                enrichment.duplicates == "owner",
             ),
             frozenset(enrichment.payload_attributes),
         )
@@ -158,14 +156,17 @@ def find(hits: int, parsed: shallow.Request, settings: Settings, failures: list[
             left -= item.count(needle) if left > 0 else 0
             try:
                 span = Span.FromString(item)
-                rule = next((rule for rule in rules if rule.matches_span(span)), None)
+                attributes = otlp.read(span.attributes)
+                rule = next((rule for rule in rules if rule.matches_span(span) and _shows(rule, attributes)), None)
                 if rule is None:
                     continue
-                service, attributes = _service(shallow.merged(resourced.resource)), otlp.read(span.attributes)
+                service = _service(shallow.merged(resourced.resource))
                 conventions = settings.policy.conventions
                 described = candidate(
                     span, attributes, rule=rule, service=service, scope=scope, conventions=conventions
                 )
+                if rule.stands_for is StandsFor.CALL:
+                    _note_what_is_shown(described, span, attributes, settings)
                 found.append(Found(scoped.items, at, described, span, attributes))
             except DecodeError:
                 found.append(_given_up(scoped, at, resourced, scope, Reason.SPAN_UNREADABLE))
@@ -173,6 +174,24 @@ def find(hits: int, parsed: shallow.Request, settings: Settings, failures: list[
                 found.append(_given_up(scoped, at, resourced, scope, Reason.STEP_FAILED))
                 failures.append(Failure("recognise", traceback.format_exc()))
     return found
+
+
+def _shows(rule: Rule, attributes: Attributes) -> bool:
+    """Tell whether a finished run stands where the rule asks for one."""
+    if rule.answer is None:
+        return True
+    text = next((text for key, _, text in attributes if key == rule.answer), "")
+    # A text in quotes is what a function said, a model's words perhaps; only an object is an answer of the API.
+    runs = payload.read(text).runs if text.lstrip().startswith(("{", "[")) else []
+    return len({run.run_id for run in runs}) == 1 and any(run.ended for run in runs)
+
+
+def _note_what_is_shown(described: Candidate, span: Span, attributes: Attributes, settings: Settings) -> None:
+    """Note which run the answer on a call's span is of, and whether it shows the run's end."""
+    for each in collect.of_span(span, attributes, described.service, settings.payload_attributes):
+        for run in each.said.runs:
+            described.run_ids.add(run.run_id)
+            described.may_own = described.may_own or run.ended
 
 
 def tie_all(found: list[Found], failures: list[Failure]) -> list[Candidate]:

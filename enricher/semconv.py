@@ -69,6 +69,12 @@ ALIASES: Final[dict[str, tuple[Fact, ...]]] = {
     "llm.usage.cache_read_input_tokens": (Fact.CACHED,),
     "gen_ai.usage.reasoning_tokens": (Fact.REASONING,),
     "llm.usage.reasoning_tokens": (Fact.REASONING,),
+    "llm.model_name": (Fact.RESPONSE_MODEL,),
+    "llm.token_count.prompt": (Fact.PROMPT,),
+    "llm.token_count.completion": (Fact.COMPLETION,),
+    "llm.token_count.total": (Fact.TOTAL,),
+    "llm.token_count.prompt_details.cache_read": (Fact.CACHED,),
+    "llm.token_count.completion_details.reasoning": (Fact.REASONING,),
     "gen_ai.thread.run.id": (Fact.RUN_ID,),
     "gen_ai.thread.id": (Fact.THREAD_ID,),
 }
@@ -85,15 +91,30 @@ FACT_OF_KEY: Final[dict[str, tuple[Fact, ...]]] = {
 SYSTEM_OF_PROVIDER: Final = {
     "azure.ai.openai": "az.ai.openai",
     "azure.ai.inference": "az.ai.inference",
+    # No registered value is the agent service's: `azure-ai-agents` writes one, `azure-ai-projects` the other.
+    "microsoft.foundry": "az.ai.agents",
 }
 """Values of `gen_ai.provider.name` that `gen_ai.system` spelt otherwise (renamed in v1.35); others are the same."""
 
 PROVIDER_OF_SYSTEM: Final = {system: provider for provider, system in SYSTEM_OF_PROVIDER.items()}
 
+PROVIDER_OF_OPENINFERENCE: Final = {"azure": "azure.ai.openai"}
+"""Values of OpenInference's `llm.provider` that `gen_ai.provider.name` spells otherwise."""
+
+FRAMEWORKS: Final = frozenset(
+    {"langchain", "langgraph", "llamaindex", "llama_index", "semantic_kernel", "crewai", "haystack", "autogen", "dspy"}
+)
+"""Values of `gen_ai.provider.name` and `gen_ai.system` that name who called the API, not who serves it."""
+
 INSERTED: Final = "enricher.inserted"
 REASON: Final = "enricher.reason"
 EVIDENCE_PLACE: Final = "enricher.evidence.place"
 REPLACED: Final = "enricher.replaced"
+
+RUN_STATUS: Final = "gen_ai.thread.run.status"
+
+TERMINAL: Final = frozenset({"completed", "failed", "cancelled", "expired", "incomplete"})
+"""Statuses of a run that is finished."""
 
 RUN_ID: Final = re.compile(r"run_(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{16,124}\Z")
 THREAD_ID: Final = re.compile(r"thread_(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{16,121}\Z")

@@ -15,6 +15,7 @@ from enricher.evidence.index import Index
 from enricher.otlp import shallow
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason
+from enricher.owners import assign
 from enricher.pipeline import Processed, mend
 from enricher.resolve import resolve
 from enricher.rungs import Resolution
@@ -69,7 +70,8 @@ class World:
 
     def _resolve(self) -> list[Resolution]:
         try:
-            return resolve(self._candidates, self._index)
+            resolutions = resolve(self._candidates, self._index)
+            return assign(self._candidates, resolutions) if self._settings.policy.one_owner else resolutions
         except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
             self.failures.append(Failure("resolve", traceback.format_exc()))
             return [Resolution(Reason.STEP_FAILED)] * len(self._candidates)

@@ -40,6 +40,8 @@ class Policy:
     conventions: tuple[Convention, ...] = (Convention.LEGACY, Convention.CURRENT)
     provenance: bool = False
     repair: bool = False
+    one_owner: bool = True
+    """A run's usage is written on one of its spans; else on each that shows the run's end."""
 
 
 class Change(NamedTuple):
@@ -100,14 +102,16 @@ def _count(usage: Usage, fact: Fact) -> int | None:
 def _facts(candidate: Candidate, resolution: Resolution, *, believed: bool, azure: bool) -> dict[Fact, str | int]:
     """Return every fact that may be inserted. The evidence's counts are taken only if they are `believed`."""
     own, run, usage = candidate.own, resolution.run, resolution.usage
-    system, provider = _provider(candidate, azure=azure or (run is not None and run.azure))
+    system, provider = _provider(candidate, azure=azure or (run is not None and run.azure), known=run is not None)
     said: dict[Fact, str | int | None] = {Fact.SYSTEM: system, Fact.PROVIDER: provider}
     if run is not None:
         said[Fact.REQUEST_MODEL] = said[Fact.RESPONSE_MODEL] = run.model
         said[Fact.RUN_ID] = run.run_id
         said[Fact.THREAD_ID] = run.thread_id
         said[Fact.ASSISTANT_ID] = run.assistant_id
-    if usage is None or not believed:
+    if resolution.reason is Reason.NOT_OWNER:
+        pass
+    elif usage is None or not believed:
         said |= _own_counts(candidate, usage)
     else:
         said[Fact.PROMPT], said[Fact.COMPLETION], said[Fact.TOTAL] = usage.prompt, usage.completion, usage.total
@@ -121,33 +125,46 @@ def _own_counts(candidate: Candidate, contradicting: Usage | None) -> dict[Fact,
     """Return what the span's own counts imply. A doubtful pair is not carried on; a swapped one keeps its sum."""
     own, pair = candidate.own, candidate.own_pair
     facts: dict[Fact, str | int] = {}
-    if not candidate.defects and contradicting is None:
+    if not candidate.doubtful and contradicting is None:
         facts |= {fact: own[fact] for fact in PAIR if fact in own}
     total = sum(pair) if pair is not None else None
     if total is None or total > MAX_COUNT:
         return facts
     swapped = SWAPPED_USAGE in candidate.defects and (contradicting is None or contradicting.total == total)
-    if swapped or (not candidate.defects and contradicting is None):
+    if swapped or (not candidate.doubtful and contradicting is None):
         facts[Fact.TOTAL] = total
     return facts
 
 
-def _provider(candidate: Candidate, *, azure: bool) -> tuple[str, str]:
-    """Return system and provider: what the span says of either, else Azure by its address, else what the rule says."""
-    own_system, own_provider = candidate.own.get(Fact.SYSTEM), candidate.own.get(Fact.PROVIDER)
-    if isinstance(own_provider, str):
+def _provider(candidate: Candidate, *, azure: bool, known: bool) -> tuple[str | None, str | None]:
+    """
+    Return system and provider: what the span says of either, else Azure by its address, else what the rule says.
+
+    `known` tells that the span's run is. The name of a framework is no provider.
+    """
+    own_system, own_provider = (_unless_framework(candidate.own.get(f)) for f in (Fact.SYSTEM, Fact.PROVIDER))
+    if own_provider is None and own_system is None:
+        if azure or candidate.azure:
+            own_provider = "azure.ai.openai"
+        elif candidate.served_by:
+            own_provider = candidate.served_by
+        elif candidate.rule.provider:
+            return candidate.rule.system, candidate.rule.provider
+        elif known:
+            own_provider = "openai"
+    if own_provider is not None:
         return semconv.SYSTEM_OF_PROVIDER.get(own_provider, own_provider), own_provider
-    if isinstance(own_system, str):
-        return own_system, semconv.PROVIDER_OF_SYSTEM.get(own_system, own_system)
-    if azure or candidate.azure:
-        return "az.ai.openai", "azure.ai.openai"
-    return candidate.rule.system, candidate.rule.provider
+    return own_system, semconv.PROVIDER_OF_SYSTEM.get(own_system, own_system) if own_system else None
+
+
+def _unless_framework(name: str | int | None) -> str | None:
+    return name if isinstance(name, str) and name.lower() not in semconv.FRAMEWORKS else None
 
 
 def _reason(candidate: Candidate, resolution: Resolution, inserted: tuple[tuple[str, str | int], ...]) -> Reason:
     if not candidate.missing:
         return Reason.ALREADY_PRESENT
-    if resolution.reason is Reason.PAYLOAD_ABSENT and candidate.own_pair and not candidate.defects and inserted:
+    if resolution.reason is Reason.PAYLOAD_ABSENT and candidate.own_pair and not candidate.doubtful and inserted:
         return Reason.FROM_SPAN
     return resolution.reason
 

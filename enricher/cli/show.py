@@ -18,6 +18,8 @@ MAX_CONSIDERED = 12
 DEFECT_WORDS = {
     "swapped_usage": "this version writes completion tokens as input and prompt tokens as output",
     "zero_stream_usage": "this instrumentation writes 0/0 on streams whose steps report no usage",
+    "repeated_usage": "the instrumentation wrote the run's counts on another span too; only one of them owns them",
+    "framework_as_provider": "the provider named is the framework that called the API, not who served it",
     "disagreeing_usage": "two keys of the span state different counts for the same fact",
 }
 

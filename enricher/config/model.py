@@ -127,6 +127,7 @@ class EnrichmentConfig(_Section):
     )
     provenance: StrictBool = False
     on_conflict: Literal["keep", "repair"] = "keep"
+    duplicates: Literal["owner", "all"] = "owner"
     rules: tuple[RuleConfig, ...] = ()
     """Tried before the built-in ones, in this order."""
     payload_attributes: tuple[Text, ...] = ()

@@ -142,9 +142,7 @@ class Index:
             _put(self._on_span, span, run_id)
         for run_id in named:
             _put(self._named_on_span, span, run_id)
-            known = self.runs[run_id]
-            if span not in known.spans:
-                known.spans = (*known.spans, span)
+            self.runs[run_id].spans[span] = None
 
     def _add_to_trace(self, evidence: Evidence, handled: set[str], now: float) -> None:
         place, said = evidence.place, evidence.said

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from enricher.evidence.payload import TERMINAL
-
 if TYPE_CHECKING:
     from enricher.evidence.collect import Place
     from enricher.evidence.payload import Message, Run, Usage
@@ -40,6 +38,8 @@ class KnownRun:
     """The latest end of any evidence of the run, in ns."""
     texts: dict[bytes, int | None] = field(default_factory=dict)
     """Digests of what the run wrote, each with the API's time of the message."""
+    messages: dict[str, None] = field(default_factory=dict)
+    """Ids of what it wrote."""
     azure: bool = False
     shown: bool = False
     """A payload of the run itself was recorded, not only its id."""
@@ -47,7 +47,7 @@ class KnownRun:
     """A payload shows the run in a terminal status."""
     traces: tuple[bytes, ...] = ()
     services: tuple[str, ...] = ()
-    spans: tuple[tuple[bytes, bytes], ...] = ()
+    spans: dict[tuple[bytes, bytes], None] = field(default_factory=dict)
     """Spans that may be candidates and on which it is named."""
     touched: float = 0.0
     """When evidence of it last arrived, by the clock of whoever calls `add`; at `inf` for what lasts."""
@@ -63,7 +63,7 @@ class KnownRun:
         self.azure = self.azure or azure
         self.assistant = _agreed(self.assistant, run.assistant_id)
         self.said_model = _agreed(self.said_model, run.model)
-        if run.status in TERMINAL or run.usage is not None:
+        if run.ended:
             self.ended = True
             self.answered = earlier(self.answered, place.end)
         had = self.final is not None
@@ -77,6 +77,7 @@ class KnownRun:
     def speak(self, message: Message, place: Place) -> None:
         """Learn what it wrote."""
         self.answered = earlier(self.answered, place.end)
+        self.messages[message.message_id] = None
         for text in message.texts:
             self.texts[text] = later(self.texts.get(text), message.created_at)
 

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from enricher.otlp.attributes import digest
-from enricher.semconv import SAFE_ID
+from enricher.semconv import SAFE_ID, TERMINAL
 
 MAX_TEXT: Final = 16 << 20
 """Characters of one payload text that are read (16 MiB); a longer one is not an API answer."""
@@ -33,8 +33,6 @@ MAX_NESTED: Final = 3
 """How often JSON text may stand inside JSON text."""
 
 LINE_END: Final = re.compile(r"\r\n|\r|\n")
-
-TERMINAL: Final = frozenset({"completed", "failed", "cancelled", "expired", "incomplete"})
 
 CONVERSATION: Final = frozenset(
     {"content", "text", "arguments", "instructions", "prompt", "input", "inputs", "metadata", "value", "tools"}
@@ -61,6 +59,11 @@ class Run(NamedTuple):
     model: str | None = None
     status: str | None = None
     usage: Usage | None = None
+
+    @property
+    def ended(self) -> bool:
+        """The run is finished in this revision."""
+        return self.status in TERMINAL or self.usage is not None
 
 
 class Message(NamedTuple):

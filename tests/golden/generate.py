@@ -47,6 +47,15 @@ from tests.support.build import (
     signals,
     thread_id,
 )
+from tests.support.families import (
+    azure_span,
+    kernel_span,
+    langchain_span,
+    langfuse_span,
+    logfire_span,
+    mlflow_span,
+    openinference_span,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -147,6 +156,14 @@ REASONS = {
         ]
     ),
     "contradicted": _case([openllmetry_span(OLD, number=1), _final(start=2)]),
+    # A run is polled until it is finished, and looked at again afterwards: the first call to show its end owns.
+    "not_owner": _case(
+        [openinference_span(a_run_payload("queued", None), number=1, trace=1, start=10)],
+        [openinference_span(a_run_payload("in_progress", None), number=2, trace=2, start=12)],
+        [openinference_span(a_run_payload(), number=3, trace=3, start=14)],
+        [openinference_span(a_run_payload(), number=4, trace=4, start=16)],
+        [openinference_span(a_list([a_run_payload()]), name="SyncCursorPage[Run]", number=5, trace=5, start=18)],
+    ),
     # The rest of the trace is elsewhere, and so may be a second run.
     "not_settled": _case([openllmetry_span(OLD, number=1, parent=9), _final(parent=9)], config=STATELESS),
     "usage_conflict": _case(
@@ -242,6 +259,64 @@ OTHERS = {
             "  rules:\n"
             "    - {name: acme-agents, span_name: invoke_agent*, system: acme, provider: acme.llm}\n"
         ),
+    ),
+    "openinference_on_azure": _case([openinference_span(a_run_payload(), served_by="azure", number=1)]),
+    # Nothing of a stream's answer is recorded but that there was one.
+    "openinference_stream": _case([openinference_span(number=1)]),
+    "openinference_hidden": _case([openinference_span("__REDACTED__", number=1)]),
+    # The usage stands on each look at the finished run, with its details beside it.
+    "logfire": _case(
+        [
+            logfire_span(f"/threads/{thread_id()}/runs", number=1, start=10),
+            logfire_span(number=2, start=12),
+            logfire_span(usage=a_usage(cached=64, reasoning=32), number=3, start=14),
+            logfire_span(usage=a_usage(cached=64, reasoning=32), number=4, start=16),
+            logfire_span(f"/threads/{thread_id()}/runs", answered=None, number=5, start=18),
+        ]
+    ),
+    # 1.1 calls the whole and its beginning alike; both the whole and the last poll carry the usage.
+    "azure_agents": _case(
+        [
+            azure_span("start_thread_run", "queued", number=2, parent=1, start=10, end=11),
+            azure_span("get_thread_run", "in_progress", number=3, parent=1, start=12, end=13),
+            azure_span("get_thread_run", "completed", (1200, 340), number=4, parent=1, start=14, end=15),
+            azure_span("start_thread_run", "completed", (1200, 340), number=1, start=10, end=15.5),
+        ]
+    ),
+    "azure_agents_process_run": _case(
+        [azure_span("process_thread_run", "failed", (0, 0), number=1, start=10, end=15.5)]
+    ),
+    # A function and the one that it calls return the same run; a third returns it before it has ended.
+    "langfuse": _case(
+        [
+            langfuse_span(a_run_payload("queued", None), name="start", number=2, parent=1, start=10, end=11),
+            langfuse_span(a_run_payload(), name="wait", number=3, parent=1, start=12, end=15),
+            langfuse_span(["The answer.", a_run_payload()], number=1, start=10, end=16),
+            langfuse_span("The answer.", name="say", number=4, start=16),
+        ]
+    ),
+    # What a function returned as text may be a model's words.
+    "mlflow": _case(
+        [
+            mlflow_span(a_run_payload(), number=1, trace=1),
+            mlflow_span(as_json(a_run_payload(number=2)), number=2, trace=2),
+        ]
+    ),
+    # The framework's span names the run; a call shows what it took.
+    "langchain_openllmetry": _case(
+        [langchain_span(number=1, start=10, end=20)], [openinference_span(a_run_payload(), number=2, trace=2, start=18)]
+    ),
+    "langchain_openinference": _case(
+        [langchain_span(openinference=True, number=1, start=10, end=20), _final(span=2, trace=2)]
+    ),
+    # Whose API it called is known only with the run.
+    "semantic_kernel": _case(
+        [kernel_span(number=1, start=10, end=20, trace=1), kernel_span(number=2, start=10, end=20, trace=2), _final()]
+    ),
+    "several_owners": _case(
+        [openinference_span(a_run_payload(), number=1, trace=1)],
+        [openinference_span(a_run_payload(), number=2, trace=2)],
+        config="enrichment: {duplicates: all}\n",
     ),
     "legacy_keys_only": _case(
         [openllmetry_span(NEW, number=1), _final()], config="enrichment: {conventions: [legacy]}\n"

@@ -8,17 +8,25 @@ from enricher import live
 from enricher.live import Memory, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from enricher.otlp.shallow import Signal
     from enricher.scan import Settings
 
 
 def through_memory(
-    requests: Iterable[tuple[Signal, bytes]], settings: Settings, *, room: int = 1000
+    requests: Iterable[tuple[Signal, bytes]],
+    settings: Settings,
+    *,
+    room: int = 1000,
+    deadlines: Collection[int] = (),
 ) -> tuple[list[tuple[Signal, bytes]], list[bytes]]:
-    """Return what left with its request, and what left later, by identity as soon as it could or at the end."""
-    memory = Memory()
+    """
+    Return what left with its request, and what left later, by identity as soon as it could or at a deadline.
+
+    Everything that waits is due at the end, and after each of the requests whose numbers are `deadlines`.
+    """
+    memory = Memory(one_owner=settings.policy.one_owner)
     waiting: list[Waiting] = []
     passed: list[tuple[Signal, bytes]] = []
     left: list[bytes] = []
@@ -29,7 +37,13 @@ def through_memory(
         passed.append((signal, passing.processed.request))
         waiting += passing.waiting
         resolutions = live.climb([each.candidate for each in waiting], memory, None, failures)
-        done = [live.is_done(each.candidate, found) for each, found in zip(waiting, resolutions, strict=True)]
+        if number in deadlines:
+            due = live.settled_at_deadline(memory)
+            resolutions = live.climb([each.candidate for each in waiting], memory, due, failures)
+        done = [
+            number in deadlines or live.is_done(each.candidate, found)
+            for each, found in zip(waiting, resolutions, strict=True)
+        ]
         left += _release(waiting, resolutions, settings, memory, done)
         waiting = [each for each, is_done in zip(waiting, done, strict=True) if not is_done]
     resolutions = live.climb([each.candidate for each in waiting], memory, live.settled_at_deadline(memory), failures)
