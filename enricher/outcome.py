@@ -114,6 +114,9 @@ class Outcome:
     inserted: tuple[tuple[str, str | int], ...] = ()
     replaced: tuple[tuple[str, str | int], ...] = ()
     defects: tuple[str, ...] = ()
+    """What the instrumentation wrote wrong, by its version or by evidence; the words are in `defects.py`."""
+    confirmed: tuple[str, ...] = ()
+    """Those of the defects that the run's own answer shows."""
 
     @property
     def lacked(self) -> tuple[Fact, ...]:

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from enricher import write
+from enricher.defects import REPEATED_USAGE
 from enricher.evidence.index import Index
 from enricher.otlp import shallow
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, Outcome, Reason
 from enricher.owners import assign
-from enricher.recognise import REPEATED_USAGE
 from enricher.resolve import resolve
 from enricher.rungs import Resolution
 from enricher.scan import (
@@ -146,5 +146,8 @@ def _outcome(candidate: Candidate, resolution: Resolution, change: write.Change)
         considered=resolution.considered,
         inserted=change.inserted + change.overwritten,
         replaced=change.replaced,
-        defects=(*candidate.defects, REPEATED_USAGE) if resolution.repeats else candidate.defects,
+        defects=tuple(
+            dict.fromkeys((*candidate.defects, *change.confirmed, *((REPEATED_USAGE,) if resolution.repeats else ())))
+        ),
+        confirmed=change.confirmed,
     )

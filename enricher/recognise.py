@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from enricher.defects import DISAGREEING_USAGE, DOUBTFUL, FRAMEWORK_AS_PROVIDER, suspected
 from enricher.otlp import attributes as otlp
-from enricher.rules import OPENLLMETRY, StandsFor
+from enricher.rules import StandsFor
 from enricher.semconv import (
     COUNTS,
     FACT_OF_KEY,
@@ -40,13 +40,6 @@ if TYPE_CHECKING:
     Attributes = list[tuple[str, AnyValue, str]]
     Conventions = tuple[Convention, ...]
 
-FRAMEWORK_AS_PROVIDER: Final = "framework_as_provider"
-REPEATED_USAGE: Final = "repeated_usage"
-SWAPPED_USAGE: Final = "swapped_usage"
-ZERO_STREAM_USAGE: Final = "zero_stream_usage"
-DISAGREEING_USAGE: Final = "disagreeing_usage"
-
-DOUBTFUL: Final = frozenset({SWAPPED_USAGE, ZERO_STREAM_USAGE, DISAGREEING_USAGE})
 
 ADDRESS_KEYS: Final = frozenset(
     {"server.address", "net.peer.name", "http.host", "url.full", "gen_ai.openai.api_base", "llm.openai.api_base"}
@@ -131,11 +124,6 @@ def candidate(  # noqa: PLR0913 - a span does not know what stands above it
         # Not read, but not to be inserted again either.
         standing |= {each.key: None for each in span.attributes if each.key in FACT_OF_KEY and each.key not in standing}
     own = {fact: next(iter(each)) for fact, each in said.items() if len(each) == 1}
-    defects = _defects(span.name, scope, own)
-    if len(own) < len(said) and not COUNTS.isdisjoint(said.keys() - own.keys()):
-        defects = (*defects, DISAGREEING_USAGE)
-    if any(str(own.get(fact)).lower() in FRAMEWORKS for fact in (Fact.SYSTEM, Fact.PROVIDER)):
-        defects = (*defects, FRAMEWORK_AS_PROVIDER)
     return Candidate(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -153,7 +141,7 @@ def candidate(  # noqa: PLR0913 - a span does not know what stands above it
         thread_ids=thread_ids,
         azure=azure,
         served_by=served_by,
-        defects=defects,
+        defects=_defects(span.name, scope, said, own),
         may_own=_may_own(rule, status, has_pair=Fact.PROMPT in own and Fact.COMPLETION in own),
     )
 
@@ -243,17 +231,15 @@ def _text_of_part(part: object) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _defects(name: str, scope: tuple[str, str], own: Mapping[Fact, str | int]) -> tuple[str, ...]:
-    """Name the known defects that this version's token counts may have."""
-    if Fact.PROMPT not in own or Fact.COMPLETION not in own or not scope[0].startswith(OPENLLMETRY[:-1]):
-        return ()
-    if name.endswith("_stream"):
-        # Stream spans start from 0/0 and keep it when no step reported usage.
-        return (ZERO_STREAM_USAGE,) if own[Fact.PROMPT] == own[Fact.COMPLETION] == 0 else ()
-    # Run spans of these versions carry completion tokens as input and prompt tokens as output.
-    return (SWAPPED_USAGE,) if (0, 48, 0) <= _version(scope[1]) < (0, 55, 0) else ()
-
-
-@lru_cache(maxsize=1024)
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d{1,6}", text)[:3])
+def _defects(
+    name: str, scope: tuple[str, str], said: Mapping[Fact, set[str | int]], own: Mapping[Fact, str | int]
+) -> tuple[str, ...]:
+    defects: tuple[str, ...] = ()
+    prompt, completion = own.get(Fact.PROMPT), own.get(Fact.COMPLETION)
+    if isinstance(prompt, int) and isinstance(completion, int):
+        defects = suspected(scope, name, (prompt, completion))
+    if len(own) < len(said) and not COUNTS.isdisjoint(said.keys() - own.keys()):
+        defects = (*defects, DISAGREEING_USAGE)
+    if any(str(own.get(fact)).lower() in FRAMEWORKS for fact in (Fact.SYSTEM, Fact.PROVIDER)):
+        defects = (*defects, FRAMEWORK_AS_PROVIDER)
+    return defects

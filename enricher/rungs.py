@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from enricher.defects import SWAPPED_USAGE
 from enricher.outcome import Considered, Reason, Rung
-from enricher.recognise import SWAPPED_USAGE
 from enricher.semconv import Fact
 
 if TYPE_CHECKING:

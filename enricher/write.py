@@ -3,7 +3,7 @@ What is inserted into a candidate, and how.
 
 Insert only, append only: a key that stands on the span is left as it is, and new attributes are appended to the
 span's bytes, which is how protobuf merges. Every byte that came in goes out again. Only `on_conflict: repair`
-rewrites, and only token counts that evidence by identity contradicts.
+rewrites, and only token counts and models that evidence by identity contradicts.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from enricher import semconv
+from enricher.defects import OVERRIDDEN_MODEL, SWAPPED_USAGE, confirmed, has_other_model
 from enricher.evidence.payload import MAX_COUNT
 from enricher.outcome import IDENTITY, Reason, Rung
-from enricher.recognise import SWAPPED_USAGE
 from enricher.semconv import Convention, Fact
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from enricher.evidence.payload import Usage
     from enricher.recognise import Candidate
     from enricher.rungs import Resolution
+
+MODELS: Final = (Fact.REQUEST_MODEL, Fact.RESPONSE_MODEL)
 
 PAIR: Final = (Fact.PROMPT, Fact.COMPLETION)
 
@@ -49,8 +51,10 @@ class Change(NamedTuple):
 
     reason: Reason
     inserted: tuple[tuple[str, str | int], ...] = ()
-    overwritten: tuple[tuple[str, int], ...] = ()
+    overwritten: tuple[tuple[str, str | int], ...] = ()
     replaced: tuple[tuple[str, str | int], ...] = ()
+    confirmed: tuple[str, ...] = ()
+    """Known defects that the evidence shows."""
 
 
 def plan(candidate: Candidate, resolution: Resolution, policy: Policy, *, azure: bool = False) -> Change:
@@ -61,16 +65,42 @@ def plan(candidate: Candidate, resolution: Resolution, policy: Policy, *, azure:
     """
     usage = resolution.usage
     differing = _differing(candidate, usage) if usage is not None else []
-    repaired = bool(differing) and policy.repair and _is_identity(candidate, resolution)
-    facts = _facts(candidate, resolution, believed=not differing or repaired, azure=azure)
+    models = _other_models(candidate, resolution)
+    defects = _confirmed(candidate, usage) + ((OVERRIDDEN_MODEL,) if models else ())
+    repairs = policy.repair and _is_identity(candidate, resolution)
+    facts = _facts(candidate, resolution, believed=not differing or repairs, azure=azure)
     inserted = tuple([(key, facts[fact]) for fact, key in candidate.missing if fact in facts])
-    if differing and not repaired:
-        return Change(Reason.USAGE_CONFLICT, inserted)
-    if repaired:
-        overwritten = tuple([(key, count) for key, _, count in differing])
-        replaced = tuple([(key, old) for key, old, _ in differing])
-        return Change(resolution.reason, inserted, overwritten, replaced)
-    return Change(_reason(candidate, resolution, inserted), inserted)
+    if differing and not repairs:
+        reason = Reason.USAGE_CONFLICT
+    else:
+        reason = resolution.reason if differing else _reason(candidate, resolution, inserted)
+    wrong: list[tuple[str, str | int, str | int]] = [*differing, *models] if repairs else []
+    overwritten = tuple([(key, right) for key, _, right in wrong])
+    replaced = tuple([(key, old) for key, old, _ in wrong])
+    return Change(reason, inserted, overwritten, replaced, defects)
+
+
+def _confirmed(candidate: Candidate, usage: Usage | None) -> tuple[str, ...]:
+    pair = candidate.own_pair
+    if usage is None or pair is None:
+        return ()
+    name, _, version = candidate.scope.partition(" ")
+    return confirmed((name, version), candidate.span_name, pair, (usage.prompt, usage.completion))
+
+
+def _other_models(candidate: Candidate, resolution: Resolution) -> list[tuple[str, str, str]]:
+    """Return the keys under which the span states another model than its run's: key, its model, the run's."""
+    model = resolution.run.model if resolution.run is not None else None
+    if model is None:
+        return []
+    name, _, version = candidate.scope.partition(" ")
+    return [
+        (key, standing, model)
+        for key, standing in candidate.standing.items()
+        if isinstance(standing, str)
+        and semconv.FACT_OF_KEY[key][0] in MODELS
+        and has_other_model((name, version), standing, model)
+    ]
 
 
 def _differing(candidate: Candidate, usage: Usage) -> list[tuple[str, int, int]]:
@@ -240,10 +270,13 @@ def apply(span: bytes, change: Change, policy: Policy, place: str) -> bytes:
     return append(span, attributes)
 
 
-def _overwrite(span: bytes, counts: Mapping[str, int]) -> bytes:
-    """Return the span with other counts under keys that stand on it: the one rewriting there is."""
+def _overwrite(span: bytes, values: Mapping[str, str | int]) -> bytes:
+    """Return the span with other values under keys that stand on it: the one rewriting there is."""
     parsed = Span.FromString(span)
     for attribute in parsed.attributes:
-        if attribute.key in counts and attribute.value.WhichOneof("value") == "int_value":
-            attribute.value.int_value = counts[attribute.key]
+        kind, value = attribute.value.WhichOneof("value"), values.get(attribute.key)
+        if isinstance(value, int) and kind == "int_value":
+            attribute.value.int_value = value
+        elif isinstance(value, str) and kind == "string_value":
+            attribute.value.string_value = value
     return parsed.SerializeToString()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from enricher.defects import WORDS as DEFECT_WORDS
 from enricher.outcome import RUNG_WORDS, WORDS, Reason
 
 if TYPE_CHECKING:
@@ -15,14 +16,6 @@ if TYPE_CHECKING:
 
 MAX_CONSIDERED = 12
 
-DEFECT_WORDS = {
-    "swapped_usage": "this version writes completion tokens as input and prompt tokens as output",
-    "zero_stream_usage": "this instrumentation writes 0/0 on streams whose steps report no usage",
-    "repeated_usage": "the instrumentation wrote the run's counts on another span too; only one of them owns them",
-    "framework_as_provider": "the provider named is the framework that called the API, not who served it",
-    "disagreeing_usage": "two keys of the span state different counts for the same fact",
-}
-
 GOOD = frozenset({Reason.ENRICHED, Reason.FROM_SPAN, Reason.ALREADY_PRESENT})
 
 
@@ -32,7 +25,8 @@ def explanation(outcome: Outcome) -> Iterator[tuple[str, str]]:
         yield "rule", f"{outcome.rule}, scope {outcome.scope or '(none)'}"
     yield "lacked", ", ".join(str(fact) for fact in outcome.lacked) or "nothing"
     for defect in outcome.defects:
-        yield "defect", f"{defect}: {DEFECT_WORDS.get(defect, '')}"
+        shown = ", and the run's counts or model show it" if defect in outcome.confirmed else ""
+        yield "defect", f"{defect}: {DEFECT_WORDS[defect]}{shown}"
     yield from _evidence(outcome)
     if outcome.rung is not None:
         yield "decided by", f"{outcome.rung}: {RUNG_WORDS[outcome.rung]}"

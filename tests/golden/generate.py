@@ -334,6 +334,14 @@ OTHERS = {
         ],
         config="enrichment: {on_conflict: repair}\n",
     ),
+    "model_repaired": _case(
+        [openllmetry_span("0.45.6", number=1, more={"app.run": as_json(a_run_payload(model="o3-mini"))})],
+        config="enrichment: {on_conflict: repair}\n",
+    ),
+    "stream_repaired": _case(
+        [openllmetry_span(NEW, number=1, stream=True, usage=(0, 0), more={"app.run": as_json(a_run_payload())})],
+        config="enrichment: {on_conflict: repair}\n",
+    ),
     "genuine_zero": _case(
         [openllmetry_span(OLD, number=1), an_http_span(a_run_payload("failed", (0, 0)), number=2, start=18)]
     ),

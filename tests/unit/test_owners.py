@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 
+from enricher.defects import REPEATED_USAGE
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason, Rung
 from enricher.owners import assign, has_counts, run_of
 from enricher.pipeline import process
-from enricher.recognise import REPEATED_USAGE
 from enricher.resolve import resolve
 from enricher.rungs import Resolution, start_key
 from enricher.scan import Settings

@@ -3,8 +3,8 @@
 import pytest
 
 from enricher import semconv
+from enricher.defects import DISAGREEING_USAGE, SWAPPED_USAGE, ZERO_STREAM_USAGE
 from enricher.otlp.attributes import MAX_ATTRIBUTES, digest
-from enricher.recognise import DISAGREEING_USAGE, SWAPPED_USAGE, ZERO_STREAM_USAGE
 from enricher.rules import Rule
 from enricher.semconv import KEYS, Convention, Fact
 from tests.support import build

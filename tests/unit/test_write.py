@@ -332,7 +332,7 @@ def test_the_reason_is_the_ladders(reason):
 
 def full_span(**counts):
     keys = sorted({key for keys in KEYS.values() for key in keys.values()})
-    return run_span(*((key, (COUNTS | counts).get(key, 0 if ".usage." in key else "x")) for key in keys))
+    return run_span(*((key, (COUNTS | counts).get(key, 0 if ".usage." in key else MODEL)) for key in keys))
 
 
 def test_a_span_that_lacks_nothing_gets_nothing():
