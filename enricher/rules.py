@@ -80,7 +80,8 @@ class Rule:
         """Bytes that every span that matches holds; empty if only the scope's name is literal."""
         if self.answer is not None:
             return RUN_OBJECT
-        return max((_literal(self.span_name), *self.attributes), key=len).encode()
+        name = _literal(self.span_name)
+        return (name if len(name) >= SHORTEST_NEEDLE else max((name, *self.attributes), key=len)).encode()
 
     @cached_property
     def _matchers(self) -> tuple[Matcher, Matcher, tuple[tuple[str, Matcher], ...]]:

@@ -6,7 +6,30 @@ import pytest
 
 from enricher.otlp.attributes import MAX_ATTRIBUTES
 from enricher.rules import BUILT_IN, SUBJECT_LIMIT, Recogniser, Rule
-from tests.support.build import OPENAI_SCOPE, OPENLLMETRY_VERSIONS, a_span, openllmetry_span
+from tests.support.build import (
+    OPENAI_SCOPE,
+    OPENLLMETRY_VERSIONS,
+    a_chat_completion,
+    a_list,
+    a_message_payload,
+    a_run_payload,
+    a_span,
+    as_json,
+    in_world,
+    openllmetry_span,
+    signals,
+    thread_id,
+)
+from tests.support.families import (
+    OPENLLMETRY_LANGCHAIN,
+    azure_span,
+    kernel_span,
+    langchain_span,
+    langfuse_span,
+    logfire_span,
+    mlflow_span,
+    openinference_span,
+)
 
 RECOGNISER = Recogniser()
 
@@ -237,3 +260,54 @@ def test_a_rule_that_names_a_scope_adds_no_needle_to_the_search():
 def test_a_rule_with_a_scope_and_the_needle_of_one_without_is_found_by_the_needle():
     """The scope of OpenLLMetry is in every request of an application that calls the API at all."""
     assert not [rule.name for rule in Recogniser().bound if rule.name.startswith("openllmetry")]
+
+
+# other instrumentations
+
+
+@pytest.mark.parametrize(
+    ("item", "rule"),
+    [
+        (openinference_span(a_run_payload()), "openinference-run"),
+        (openinference_span(a_run_payload("queued", None)), "openinference-run"),
+        (openinference_span(), "openinference-run"),
+        (openinference_span(a_message_payload(), name="Message"), None),
+        (openinference_span(a_list([a_run_payload()]), name="SyncCursorPage[Run]"), None),
+        (openinference_span(a_chat_completion(), name="ChatCompletion"), None),
+        (a_span("Run", {"output.value": as_json(a_run_payload())}, scope=("acme.jobs", "1")), None),
+        (a_span("POST", {"http.response.body": as_json(a_run_payload())}), None),
+        (logfire_span(), "logfire-run"),
+        (logfire_span(f"/openai/threads/{thread_id()}/runs"), "logfire-run"),
+        (logfire_span(f"/threads/{thread_id()}/runs", answered=None), None),
+        (logfire_span("/chat/completions", answered="chatcmpl-1"), None),
+        (azure_span("process_thread_run"), "azure-agents-process-run"),
+        (azure_span("start_thread_run"), "azure-agents-start-run"),
+        (azure_span("get_thread_run"), "azure-agents-get-run"),
+        (azure_span("submit_tool_outputs"), "azure-agents-submit-outputs"),
+        (azure_span("list_messages", None), None),
+        (azure_span("start_thread_run", None), None),
+        (langchain_span(), "langchain-assistant-openllmetry"),
+        (langchain_span(openinference=True), "langchain-assistant-openinference"),
+        (a_span("RunnableSequence.workflow", scope=OPENLLMETRY_LANGCHAIN), None),
+        (kernel_span(), "semantic-kernel-agent"),
+        (kernel_span("agent-1"), None),
+        (a_span("invoke_agent tutor", {"gen_ai.agent.id": "asst_1"}, scope=("acme", "1")), None),
+    ],
+)
+def test_spans_of_each_instrumentation_are_told_by_scope_and_what_they_say(item, rule):
+    assert rule_of(item) == rule
+
+
+@pytest.mark.parametrize("build", [langfuse_span, mlflow_span])
+def test_spans_of_functions_are_told_by_the_run_that_they_returned(build):
+    named = {each.rule for out in in_world(signals([build(a_run_payload())])) for each in out.outcomes}
+
+    assert named <= {"langfuse-observed-run", "mlflow-traced-run"}
+    assert len(named) == 1
+
+
+def test_only_what_holds_a_run_is_looked_into_in_scopes_of_functions():
+    assert RECOGNISER.of_scope("langfuse-sdk").needles == (b"openai.assistant.run", b"thread.run")
+    assert RECOGNISER.of_scope("langfuse-sdk", bound=True).needles == (b"thread.run",)
+    assert RECOGNISER.of_scope("opentelemetry.instrumentation.openai.v1").needles == (b"openai.assistant.run",)
+    assert RECOGNISER.of_scope("openinference.instrumentation.openai", bound=True).needles == (b"Run",)

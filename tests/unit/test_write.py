@@ -647,3 +647,70 @@ def test_nothing_to_append_is_the_same_bytes():
 
 def test_every_fact_has_a_key():
     assert KEYS.keys() == set(Fact)
+
+
+# ---- who serves the API, and other vocabularies
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ({"llm.provider": "openai", "llm.system": "openai"}, ("openai", "openai")),
+        ({"llm.provider": "azure", "llm.system": "openai"}, ("az.ai.openai", "azure.ai.openai")),
+        ({"llm.provider": "acme"}, ("acme", "acme")),
+        ({"llm.system": "openai"}, ("openai", "openai")),
+        ({"llm.provider": "openai", "server.address": "a.openai.azure.com"}, ("az.ai.openai", "azure.ai.openai")),
+        ({"gen_ai.provider.name": "openai", "llm.provider": "azure"}, ("openai", None)),
+        ({"gen_ai.system": "az.ai.agents"}, (None, "microsoft.foundry")),
+        ({"gen_ai.provider.name": "microsoft.foundry"}, ("az.ai.agents", None)),
+        ({"gen_ai.provider.name": "langchain"}, ("openai", None)),
+        ({"gen_ai.provider.name": "LangChain", "llm.provider": "azure"}, ("az.ai.openai", None)),
+        ({"gen_ai.system": "crewai"}, (None, "openai")),
+        ({"gen_ai.system": "crewai", "gen_ai.provider.name": "openai"}, (None, None)),
+    ],
+)
+def test_the_provider_is_what_is_named_and_no_framework(named, expected):
+    found = inserted(run_span(*named.items()), ABSENT)
+
+    assert (found.get("gen_ai.system"), found.get("gen_ai.provider.name")) == expected
+
+
+def test_a_rule_without_provider_claims_none_before_the_run_is_known():
+    rule = Rule("r", system="", provider="")
+
+    assert pick(inserted(run_span(), ABSENT, rule=rule), SYSTEM) == {}
+    assert pick(inserted(run_span(), BARE, rule=rule), SYSTEM) == {}
+    assert pick(inserted(run_span(), resolved(), rule=rule), SYSTEM) == SYSTEM
+    assert pick(inserted(run_span(), ABSENT, rule=rule, azure=True), SYSTEM) == {
+        "gen_ai.system": "az.ai.openai",
+        "gen_ai.provider.name": "azure.ai.openai",
+    }
+
+
+OPENINFERENCE_COUNTS = {
+    "llm.token_count.prompt": 1200,
+    "llm.token_count.completion": 340,
+    "llm.token_count.total": 1540,
+    "llm.token_count.prompt_details.cache_read": 64,
+    "llm.token_count.completion_details.reasoning": 32,
+    "llm.model_name": MODEL,
+}
+
+
+def test_what_stands_in_openinferences_vocabulary_is_carried_to_those_asked_for():
+    found = inserted(run_span(*OPENINFERENCE_COUNTS.items()), ABSENT)
+
+    assert found == {**SYSTEM, "gen_ai.response.model": MODEL, **COUNTS, **DETAILS}
+    assert inserted(run_span(*OPENINFERENCE_COUNTS.items()), ABSENT, LEGACY) == {
+        "gen_ai.system": "openai",
+        "gen_ai.response.model": MODEL,
+        **{key: COUNTS[key] for key in COUNTS if "put_tokens" not in key},
+        "gen_ai.usage.cache_read_input_tokens": 64,
+    }
+
+
+def test_counts_in_openinferences_vocabulary_can_differ_from_the_runs():
+    item = run_span(*(OPENINFERENCE_COUNTS | {"llm.token_count.prompt": 7}).items())
+
+    assert planned(item, resolved()).reason is Reason.USAGE_CONFLICT
+    assert written(item, resolved(rung=Rung.PAYLOAD), REPAIR)["llm.token_count.prompt"] == 1200
