@@ -6,11 +6,13 @@ Every span that a rule recognises ends in exactly one `Outcome` with exactly one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from enricher.semconv import Fact
 
 
@@ -117,6 +119,10 @@ class Outcome:
     """What the instrumentation wrote wrong, by its version or by evidence; the words are in `defects.py`."""
     confirmed: tuple[str, ...] = ()
     """Those of the defects that the run's own answer shows."""
+    start: int = 0
+    """When the span began, in ns."""
+    standing: Mapping[str, str | int | None] = field(default_factory=dict)
+    """Keys of facts that stood on the span, with their values; None is a value of a kind that is not believed."""
 
     @property
     def lacked(self) -> tuple[Fact, ...]:

@@ -150,4 +150,6 @@ def _outcome(candidate: Candidate, resolution: Resolution, change: write.Change)
             dict.fromkeys((*candidate.defects, *change.confirmed, *((REPEATED_USAGE,) if resolution.repeats else ())))
         ),
         confirmed=change.confirmed,
+        start=candidate.start,
+        standing=candidate.standing,
     )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import enricher
+from enricher.cli.audit import audit
 from enricher.cli.demo import demo
 from enricher.cli.explain import explain
 from enricher.cli.queue import app as queue
@@ -23,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Mend OpenAI Assistants spans from recorded API answers: a stage in front of an OpenTelemetry Collector.",
 )
-for command in (demo, run, validate, replay, explain):
+for command in (demo, run, validate, replay, explain, audit):
     app.command()(command)
 app.add_typer(queue, name="queue")
 
