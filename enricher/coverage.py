@@ -6,6 +6,7 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from enricher.defects import DOUBTFUL
 from enricher.outcome import Reason
 from enricher.semconv import FACT_OF_KEY, PROVIDER_OF_SYSTEM, Fact
 
@@ -80,6 +81,7 @@ _ADVICE: Final[dict[Reason, Advice]] = {
     Reason.PAYLOAD_CONFLICT: Advice.LOOK,
     Reason.SPAN_UNREADABLE: Advice.FIX_EXPORTER,
     Reason.STEP_FAILED: Advice.REPORT,
+    Reason.NOT_OWNER: Advice.RECORD_LAST_POLL,
 }
 """By reason; any other means that nothing was recorded."""
 
@@ -191,7 +193,8 @@ def _usage(outcome: Outcome, before: Facts, after: Facts) -> State:
     if _stated(before) < 0:
         return State.INSERTED
     # Evidence that agrees takes the doubt away that a known defect of the version raises.
-    return State.DOUBTFUL if outcome.defects and outcome.reason is not Reason.ENRICHED else State.PRESENT
+    is_doubtful = not DOUBTFUL.isdisjoint(outcome.defects) and outcome.reason is not Reason.ENRICHED
+    return State.DOUBTFUL if is_doubtful else State.PRESENT
 
 
 def _stated(facts: Facts) -> int:

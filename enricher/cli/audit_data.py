@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import enricher
-from enricher.cli.show import DEFECT_WORDS
 from enricher.coverage import ADVICE_WORDS, State
+from enricher.defects import WORDS as DEFECT_WORDS
 from enricher.outcome import WORDS
 
 if TYPE_CHECKING:
