@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import TYPE_CHECKING
 from enricher.errors import EnricherError
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterator
+
+MAX_SECRETS_BYTES = 1 << 20
+
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,25 @@ def load_tls(  # noqa: PLR0913 - the three files and what they are called
     elif cert_file is not None or key_file is not None:
         raise EnricherError(f"{where}: cert_file and key_file belong together; expected both or neither")
     return TlsFiles(context, authorities, certificates, key)
+
+
+def secret_lines(where: str, file: Path) -> list[bytes]:
+    """
+    Return the lines of a file of secrets without white space around them, empty ones left out.
+
+    Raises `EnricherError` where there is none, so that an emptied file never means that no secret is asked for.
+    """
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MAX_SECRETS_BYTES + 1)
+    except OSError as error:
+        raise EnricherError(f"{where}: {file} cannot be read: {error.strerror}") from None
+    if len(content) > MAX_SECRETS_BYTES:
+        raise EnricherError(f"{where}: {file} is larger than {MAX_SECRETS_BYTES} bytes; expected one secret a line")
+    lines = [stripped for line in content.splitlines() if (stripped := line.strip())]
+    if not lines:
+        raise EnricherError(f"{where}: {file} is empty; expected one secret a line")
+    return lines
 
 
 def _no_password() -> str:

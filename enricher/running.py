@@ -10,6 +10,7 @@ import structlog
 
 from enricher.deliver.exporters import destination
 from enricher.errors import EnricherError
+from enricher.receive.receivers import unguarded
 from enricher.service import Service
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ _log = structlog.get_logger()
 async def run(config: Config) -> None:
     """
     Run the stage until SIGTERM or SIGINT; a second one ends it without waiting for what is in flight.
+
+    SIGHUP has certificates and tokens read again.
 
     Raises `EnricherError` if it cannot start, or cannot go on.
     """
@@ -39,7 +42,10 @@ async def run(config: Config) -> None:
         _log.warning(
             "enrichment.payload_files has no effect without hold.enabled: a stage without memory reads no files"
         )
+    for endpoint in unguarded(config):
+        _log.warning("everyone who can reach this address gets in: neither TLS nor authentication", endpoint=endpoint)
     service = Service(config)
+    loop.add_signal_handler(signals.SIGHUP, service.reload)
     await service.start()
     listening = {name: receiver.address for name, receiver in service.receivers.items()}
     _log.info("ready", **listening, exporter=destination(config))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -24,18 +24,18 @@ from enricher.otlp.shallow import Signal
 from enricher.pages import Pages
 from enricher.payload_files import PayloadFiles
 from enricher.receive.admission import Admission
-from enricher.receive.grpc_server import GrpcReceiver
-from enricher.receive.http_server import HttpReceiver
+from enricher.receive.receivers import receivers_of
 from enricher.storage import Store, StoreError
 from enricher.telemetry.counters import Answer, Counters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from enricher.config.model import Config, ProtocolsConfig
+    from enricher.config.model import Config
     from enricher.deliver import Exporter
     from enricher.errors import CaptureError
     from enricher.outcome import Outcome
+    from enricher.rotation import Rotating
     from enricher.storage import Recovery
 
 SHUTDOWN_GRACE = 10.0
@@ -67,13 +67,14 @@ class Service:
         if config.hold.enabled or any(sender.sending_queue.enabled for sender in senders_of(config).values()):
             self._store = Store(config.storage.directory, max_size_bytes=config.storage.max_size_mib << 20)
             self._control = Control(self._store, config.storage.directory, self._wake)
-        self._ways = [self._way(name, exporter) for name, exporter in exporters_of(config).items()]
+        self._rotating: list[Rotating[Any]] = []
+        self._ways = [self._way(name, exporter) for name, exporter in exporters_of(config, self._rotating).items()]
         if config.hold.enabled and self._store is not None:
             names = [way.name for way in self._ways]
             self._hold = Hold(config.hold, self._settings, self._store, names, note=self._note, queued=self._wake)
             if patterns := config.enrichment.payload_files:
                 self._payload_files = PayloadFiles(patterns, self._hold.add_evidence, _log_unreadable)
-        self.receivers = self._receivers(config.receivers.otlp.protocols)
+        self.receivers = receivers_of(config, self.consume, self._rotating)
         self._pages = Pages(
             config.telemetry,
             self._counters,
@@ -93,16 +94,10 @@ class Service:
         queue = sender.sending_queue if sender is not None else SendingQueueConfig(num_consumers=1)
         return Way(name, exporter, self._store, retry=retry, queue=queue, patience=self._config.delivery.patience)
 
-    def _receivers(self, protocols: ProtocolsConfig) -> dict[str, GrpcReceiver | HttpReceiver]:
-        """Return the receivers that are to listen, by the protocol's key."""
-        found: dict[str, GrpcReceiver | HttpReceiver] = {}
-        if (grpc := protocols.grpc) is not None:
-            limit = grpc.max_recv_msg_size_mib << 20
-            found["grpc"] = GrpcReceiver(str(grpc.endpoint), self.consume, max_receive_bytes=limit)
-        if (http := protocols.http) is not None:
-            limit = http.max_request_body_size_mib << 20
-            found["http"] = HttpReceiver(str(http.endpoint), self.consume, max_receive_bytes=limit)
-        return found
+    def reload(self) -> None:
+        """Read certificates and tokens again; what cannot be used is logged, and what was there stays."""
+        for each in self._rotating:
+            each.reload()
 
     def _parts(self) -> list[Part]:
         """Return the parts in the order in which they start."""

@@ -12,7 +12,13 @@ from enricher.config.values import Endpoint, format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from enricher.config.model import Config, OtlpExporterConfig, OtlpHttpExporterConfig
+    from enricher.config.model import (
+        Config,
+        GrpcServerConfig,
+        HttpServerConfig,
+        OtlpExporterConfig,
+        OtlpHttpExporterConfig,
+    )
 
 _GRPC: Final = ("receivers", "otlp", "protocols", "grpc", "endpoint")
 _HTTP: Final = ("receivers", "otlp", "protocols", "http", "endpoint")
@@ -22,6 +28,10 @@ _OTLP: Final = ("exporters", "otlp")
 _OTLPHTTP: Final = ("exporters", "otlphttp")
 _CLIENT_DEADLINE_SECONDS: Final = 5.0
 """The Collector's exporter gives a try five seconds; the SDKs' give ten in all."""
+
+_NO_MINIMUM: Final = (
+    "gRPC takes TLS 1.2 and 1.3 and cannot be told to refuse 1.2; leave it at 1.2, or let a proxy in front refuse it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +99,22 @@ def _listeners(config: Config) -> Iterator[Finding]:
         # The pages share a listener where their endpoints are the same.
         if one.overlaps(other) and not (one == other and {first, second} == {_METRICS, _HEALTH}):
             yield _error(f"{other} is taken already by {dotted_path(first)}, {one}", second, first)
+    protocols = config.receivers.otlp.protocols
+    guards: dict[Loc, GrpcServerConfig | HttpServerConfig | None] = {_GRPC: protocols.grpc, _HTTP: protocols.http}
     for loc, endpoint in listeners.items():
-        if not endpoint.is_loopback:
+        if endpoint.is_loopback:
+            continue
+        guard = guards.get(loc)
+        if guard is None or not (guard.tls or guard.auth):
             yield _warning(
                 f"everyone who can reach {endpoint} gets in: there is neither TLS nor authentication here; "
                 f'"localhost:{endpoint.port}" keeps it to this machine',
                 loc,
             )
+        elif guard.tls is None:
+            yield _warning("credentials travel unencrypted from other machines: there is no TLS here", loc)
+    if protocols.grpc is not None and protocols.grpc.tls is not None and protocols.grpc.tls.min_version != "1.2":
+        yield _error(_NO_MINIMUM, (*_GRPC[:-1], "tls", "min_version"))
 
 
 def _listening(config: Config) -> dict[Loc, Endpoint]:
@@ -130,13 +149,23 @@ def _exporter(otlp: OtlpExporterConfig | OtlpHttpExporterConfig, section: Loc) -
         yield _error(
             f"a client certificate needs both files, and {missing} is not given", (*tls, given), (*tls, missing)
         )
+    if otlp.tls.insecure_skip_verify:
+        yield _error(
+            "the endpoint's certificate is always verified; name its authority in ca_file, and the name that it is for "
+            "in server_name_override",
+            (*tls, "insecure_skip_verify"),
+        )
+    if section == _OTLP and otlp.tls.min_version != "1.2":
+        yield _error(_NO_MINIMUM, (*tls, "min_version"))
+    if otlp.auth is not None and "authorization" in otlp.headers:
+        yield _error("auth writes this header; leave one of the two out", (*section, "headers"), (*section, "auth"))
     yield from _transport(otlp, section)
 
 
 def _transport(otlp: OtlpExporterConfig | OtlpHttpExporterConfig, section: Loc) -> Iterator[Finding]:
     endpoint, tls, insecure = (*section, "endpoint"), (*section, "tls"), (*section, "tls", "insecure")
     if not otlp.uses_tls:
-        for name in ("ca_file", "cert_file", "key_file", "server_name_override"):
+        for name in ("ca_file", "cert_file", "key_file", "server_name_override", "reload_interval"):
             if getattr(otlp.tls, name) is not None:
                 yield _error(
                     "means nothing without TLS, which the endpoint or insecure turns off",
@@ -144,6 +173,13 @@ def _transport(otlp: OtlpExporterConfig | OtlpHttpExporterConfig, section: Loc) 
                     insecure,
                     endpoint,
                 )
+        if otlp.auth is not None and not otlp.endpoint.is_loopback:
+            yield _error(
+                "credentials would travel unencrypted to another machine; use TLS",
+                (*section, "auth"),
+                insecure,
+                endpoint,
+            )
         if otlp.headers and not otlp.endpoint.is_loopback:
             yield _warning("headers travel unencrypted to another machine", (*section, "headers"), insecure, endpoint)
     elif otlp.tls.insecure:

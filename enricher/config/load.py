@@ -154,10 +154,15 @@ def _validated(data: dict[str, Any]) -> tuple[Config, list[ErrorDetails]]:
         # Rules about a whole map run only once its values are right, so a later pass may find more; it also finds
         # missing what an earlier one took out.
         reported = [_loc(each) for each in errors]
-        errors += [each for each in found if _loc(each) not in reported]
+        errors += [each for each in found if _loc(each) not in reported and not _is_consequence(each, reported)]
         if not any([_leave_out(data, each) for each in found]):  # noqa: C419 - all of them, not up to the first
             # No model of today comes here; one whose error names no written key would loop for ever.
             data.clear()
+
+
+def _is_consequence(error: ErrorDetails, reported: list[Loc]) -> bool:
+    """Tell whether a section lacks its one key only because an earlier pass took it out."""
+    return error["type"] == "one_of" and _concerns(_loc(error), set(reported))
 
 
 def _leave_out(data: dict[str, Any], error: ErrorDetails) -> bool:
@@ -184,6 +189,8 @@ def _message(error: ErrorDetails, loc: Loc, result: Structure) -> str:
         message = str(context["error"])
         # Rules about a whole section or list say themselves what they found.
         return f"{message}, got {shown}" if shown and message.startswith("expected") else message
+    if error["type"] == "one_of":
+        return error["msg"]
     expected = _EXPECTED.get(error["type"], "something else").format(**context).replace("'", '"')
     return f"expected {expected}, got {shown}"
 

@@ -9,8 +9,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, model_validator
 
+from enricher.config.access import ClientAuthConfig, ServerAuthConfig, ServerTlsConfig, TlsConfig
+from enricher.config.section import Section
 from enricher.config.values import (
     Duration,
     DurationOrZero,
@@ -31,28 +33,27 @@ Convention = Literal["legacy", "current"]
 AtLeastOne = Annotated[StrictInt, Field(ge=1)]
 
 
-class _Section(BaseModel):
-    # Without hide_input a ValidationError would print header values.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class GrpcServerConfig(_Section):
+class GrpcServerConfig(Section):
     """Where OTLP/gRPC is received."""
 
     endpoint: ListenEndpoint = Endpoint("localhost", 4317)
     max_recv_msg_size_mib: Annotated[StrictInt, Field(ge=1, le=2047)] = 64
     """Larger requests are refused; gRPC counts a message's bytes in 31 bits."""
+    tls: ServerTlsConfig | None = None
+    auth: ServerAuthConfig | None = None
 
 
-class HttpServerConfig(_Section):
+class HttpServerConfig(Section):
     """Where OTLP/HTTP is received."""
 
     endpoint: ListenEndpoint = Endpoint("localhost", 4318)
     max_request_body_size_mib: Annotated[StrictInt, Field(ge=1, le=2047)] = 64
     """Larger bodies are refused, as they come or inflated; protobuf counts a message's bytes in 31 bits."""
+    tls: ServerTlsConfig | None = None
+    auth: ServerAuthConfig | None = None
 
 
-class ProtocolsConfig(_Section):
+class ProtocolsConfig(Section):
     """The two OTLP transports. With neither named both listen; with one named that one alone, as in the Collector."""
 
     grpc: GrpcServerConfig | None = None
@@ -67,13 +68,13 @@ class ProtocolsConfig(_Section):
         return self
 
 
-class OtlpReceiverConfig(_Section):
+class OtlpReceiverConfig(Section):
     """The OTLP receiver."""
 
     protocols: ProtocolsConfig = ProtocolsConfig()
 
 
-class ReceiversConfig(_Section):
+class ReceiversConfig(Section):
     """What the stage listens to."""
 
     otlp: OtlpReceiverConfig = OtlpReceiverConfig()
@@ -85,7 +86,7 @@ def _rule_name(name: str) -> str:
     return name
 
 
-class RuleConfig(_Section):
+class RuleConfig(Section):
     """
     One more way to recognise an Assistant run's span; every condition given must hold.
 
@@ -95,7 +96,7 @@ class RuleConfig(_Section):
     name: Annotated[Text, AfterValidator(_rule_name)]
     scope: Text | None = None
     span_name: Text | None = None
-    attributes: dict[Text, Text] = {}
+    attributes: dict[Text, Text] = {}  # noqa: RUF012 - pydantic copies it
     """Attribute key to glob of its value; `*` asks for presence only."""
     system: Text | None = None
     provider: Text | None = None
@@ -118,7 +119,7 @@ def _no_repeats(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-class EnrichmentConfig(_Section):
+class EnrichmentConfig(Section):
     """What is recognised, read and written."""
 
     conventions: Annotated[tuple[Convention, ...], Field(min_length=1), AfterValidator(_no_repeats)] = (
@@ -135,7 +136,7 @@ class EnrichmentConfig(_Section):
     """Globs of recorded answers."""
 
 
-class HoldConfig(_Section):
+class HoldConfig(Section):
     """How long and how much waits for evidence."""
 
     enabled: StrictBool = True
@@ -146,17 +147,7 @@ class HoldConfig(_Section):
     max_size_mib: AtLeastOne = 256
 
 
-class TlsConfig(_Section):
-    """The client side of TLS, on unless `insecure`."""
-
-    insecure: StrictBool = False
-    ca_file: PathText | None = None
-    cert_file: PathText | None = None
-    key_file: PathText | None = None
-    server_name_override: Text | None = None
-
-
-class RetryConfig(_Section):
+class RetryConfig(Section):
     """Backoff of the drain task."""
 
     enabled: StrictBool = True
@@ -166,7 +157,7 @@ class RetryConfig(_Section):
     """Zero never gives up. The Collector's default of five minutes would drop acknowledged spans."""
 
 
-class SendingQueueConfig(_Section):
+class SendingQueueConfig(Section):
     """The durable queue in front of the exporter; its size is `storage.max_size_mib`."""
 
     enabled: StrictBool = True
@@ -194,7 +185,7 @@ def _lower_names(headers: dict[str, Secret]) -> dict[str, Secret]:
     return lower
 
 
-class OtlpExporterConfig(_Section):
+class OtlpExporterConfig(Section):
     """The OTLP/gRPC endpoint downstream."""
 
     endpoint: ExporterEndpoint
@@ -202,8 +193,9 @@ class OtlpExporterConfig(_Section):
     compression: Literal["none", "gzip"] = "none"
     timeout: Duration = 5.0
     """One try's deadline."""
-    headers: Annotated[dict[HeaderName, HeaderValue], AfterValidator(_lower_names)] = {}
+    headers: Annotated[dict[HeaderName, HeaderValue], AfterValidator(_lower_names)] = {}  # noqa: RUF012 - as above
     """Sent with every request, names in lower case."""
+    auth: ClientAuthConfig | None = None
     retry_on_failure: RetryConfig = RetryConfig()
     sending_queue: SendingQueueConfig = SendingQueueConfig()
 
@@ -213,7 +205,7 @@ class OtlpExporterConfig(_Section):
         return self.endpoint.scheme == "https" or (self.endpoint.scheme != "http" and not self.tls.insecure)
 
 
-class OtlpHttpExporterConfig(_Section):
+class OtlpHttpExporterConfig(Section):
     """The OTLP/HTTP endpoint downstream."""
 
     endpoint: UrlEndpoint
@@ -222,6 +214,7 @@ class OtlpHttpExporterConfig(_Section):
     timeout: Duration = 30.0
     """One try's deadline."""
     headers: Annotated[dict[HeaderName, HeaderValue], AfterValidator(_lower_names)] = {}
+    auth: ClientAuthConfig | None = None
     retry_on_failure: RetryConfig = RetryConfig()
     sending_queue: SendingQueueConfig = SendingQueueConfig()
 
@@ -231,13 +224,13 @@ class OtlpHttpExporterConfig(_Section):
         return self.endpoint.scheme == "https"
 
 
-class FileExporterConfig(_Section):
+class FileExporterConfig(Section):
     """The file that spans are written to."""
 
     path: PathText = Path("./enricher-data/out.jsonl")
 
 
-class ExportersConfig(_Section):
+class ExportersConfig(Section):
     """Where spans go; with nothing named, to the default file."""
 
     otlp: OtlpExporterConfig | None = None
@@ -257,27 +250,27 @@ class ExportersConfig(_Section):
         return self.file is not None and "file" not in self.model_fields_set
 
 
-class DeliveryConfig(_Section):
+class DeliveryConfig(Section):
     """When a request is put on disk instead of waited for."""
 
     patience: Duration = 2.0
 
 
-class StorageConfig(_Section):
+class StorageConfig(Section):
     """The durable store of held spans and queued requests."""
 
     directory: PathText = Path("./enricher-data")
     max_size_mib: AtLeastOne = 1024
 
 
-class LogsConfig(_Section):
+class LogsConfig(Section):
     """The stage's own log, on stderr."""
 
     level: Literal["debug", "info", "warn", "error"] = "info"
     format: Literal["console", "json"] = "console"
 
 
-class MetricsConfig(_Section):
+class MetricsConfig(Section):
     """The page with the stage's own metrics."""
 
     level: Literal["none", "normal"] = "normal"
@@ -285,13 +278,13 @@ class MetricsConfig(_Section):
     endpoint: ListenEndpoint = Endpoint("localhost", 8888)
 
 
-class HealthConfig(_Section):
+class HealthConfig(Section):
     """The page that says whether the stage is alive and ready."""
 
     endpoint: ListenEndpoint = Endpoint("localhost", 13133)
 
 
-class TelemetryConfig(_Section):
+class TelemetryConfig(Section):
     """What the stage says about itself."""
 
     logs: LogsConfig = LogsConfig()
@@ -299,7 +292,7 @@ class TelemetryConfig(_Section):
     health: HealthConfig = HealthConfig()
 
 
-class Config(_Section):
+class Config(Section):
     """The whole configuration; `Config()` is what an empty file means."""
 
     receivers: ReceiversConfig = ReceiversConfig()

@@ -244,6 +244,27 @@ def _header_value(value: object) -> Secret:
     return Secret(text)
 
 
+def _token(value: object) -> Secret:
+    token = _header_value(value)
+    if not token.get_secret_value() or " " in token.get_secret_value():
+        raise ValueError("expected the token alone, without spaces or the scheme before it")
+    return token
+
+
+def _password(value: object) -> Secret:
+    password = _header_value(value)
+    if not password.get_secret_value():
+        raise ValueError("expected text that is not empty")
+    return password
+
+
+def _secret_text(value: object) -> Secret:
+    text = value.get_secret_value() if isinstance(value, Secret) else _text(value, "expected text in quotes")
+    if not text.strip():
+        raise ValueError("expected text that is not empty")
+    return Secret(text)
+
+
 def _path(value: object) -> Path:
     if isinstance(value, Path):
         return value
@@ -268,6 +289,9 @@ DurationOrZero = Annotated[float, PlainValidator(_duration_or_zero), PlainSerial
 ListenEndpoint = Annotated[Endpoint, PlainValidator(parse_listen_endpoint), PlainSerializer(str)]
 ExporterEndpoint = Annotated[Endpoint, PlainValidator(parse_exporter_endpoint), PlainSerializer(str)]
 UrlEndpoint = Annotated[Endpoint, PlainValidator(parse_url_endpoint), PlainSerializer(str)]
+Token = Annotated[Secret, PlainValidator(_token), PlainSerializer(str)]
+Password = Annotated[Secret, PlainValidator(_password), PlainSerializer(str)]
+SecretText = Annotated[Secret, PlainValidator(_secret_text), PlainSerializer(str)]
 HeaderValue = Annotated[Secret, PlainValidator(_header_value), PlainSerializer(str)]
 PathText = Annotated[Path, PlainValidator(_path), PlainSerializer(str, when_used="json")]
 Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1024)]

@@ -20,18 +20,20 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import grpc
 
 from enricher import __version__
-from enricher.errors import AnswerError, EnricherError, ExportError, PermanentError, RetryableError
+from enricher.credentials import load_tls
+from enricher.errors import AnswerError, ExportError, PermanentError, RetryableError
 from enricher.otlp.status import RETRY_INFO_KEY, RETRYABLE, SERVICES, STATUS_KEY, Code, retry_delay
+from enricher.rotation import Rotating
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from enricher.otlp.shallow import Signal
 
@@ -65,7 +67,11 @@ class GrpcExporter:
 
     `endpoint` is `host:port` or another target of grpc's. `timeout` is in seconds and holds for one attempt. `headers`
     go out with every call and may be secrets: they appear in no error and no log. Nothing of a client's own metadata
-    is passed on (A14). The three files are PEM; `ca_file` replaces the authorities that grpc trusts by default.
+    is passed on (A14). `authorization` gives the header of that name.
+
+    The three files are PEM; `ca_file` replaces the authorities that grpc trusts by default. They are looked at every
+    `reload_interval` seconds; when one changed, later calls take a new connection, and those under way finish on the
+    old one.
     """
 
     def __init__(  # noqa: PLR0913 - one keyword for each key of `exporters.otlp`
@@ -80,35 +86,38 @@ class GrpcExporter:
         cert_file: str | Path | None = None,
         key_file: str | Path | None = None,
         server_name_override: str | None = None,
+        reload_interval: float | None = None,
+        authorization: Rotating[str] | None = None,
     ) -> None:
         self._endpoint = endpoint
-        self._insecure = insecure
         self._timeout = timeout
         self._compression: Compression = compression
-        self._metadata = grpc.aio.Metadata(*((name.lower(), value) for name, value in (headers or {}).items()))
-        self._files = (ca_file, cert_file, key_file)
+        self._headers = tuple((name.lower(), value) for name, value in (headers or {}).items())
+        self._authorization = authorization
+        self._credentials: Rotating[grpc.ChannelCredentials] | None = None
+        if not insecure:
+            files = [Path(file) for file in (ca_file, cert_file, key_file) if file is not None]
+            self._credentials = Rotating(
+                "exporters.otlp.tls", files, lambda: _credentials(ca_file, cert_file, key_file), every=reload_interval
+            )
         self._server_name_override = server_name_override
-        self._channel: Any = None
-        self._calls: dict[Signal, Any] = {}
+        self._connection: _Connection | None = None
+        self._leaving: set[_Connection] = set()
 
     async def start(self) -> None:
         """
         Make the channel; the connection itself comes with the first call, and downstream may still be away.
 
-        Raises `EnricherError` when a TLS file cannot be used.
+        Raises `EnricherError` when a TLS file or a token's cannot be used.
         """
-        options: list[tuple[str, Any]] = list(_OPTIONS)
-        compression = grpc.Compression.Gzip if self._compression == "gzip" else grpc.Compression.NoCompression
-        if self._insecure:
-            channel = grpc.aio.insecure_channel(self._endpoint, options=options, compression=compression)
-        else:
-            credentials = _credentials(*self._files)
-            if self._server_name_override:
-                options.append(("grpc.ssl_target_name_override", self._server_name_override))
-                options.append(("grpc.default_authority", self._server_name_override))
-            channel = grpc.aio.secure_channel(self._endpoint, credentials, options=options, compression=compression)
-        self._calls = {signal: channel.unary_unary(f"/{service}/Export") for signal, service in SERVICES.items()}
-        self._channel = channel
+        if self._authorization is not None:
+            self._authorization.get()
+        self._connection = self._connect(self._credentials.get() if self._credentials is not None else None)
+
+    @property
+    def rotating(self) -> list[Rotating[Any]]:
+        """What is read from files and can be read again."""
+        return [each for each in (self._credentials, self._authorization) if each is not None]
 
     async def shutdown(self, grace: float = 0.0) -> None:
         """
@@ -116,9 +125,9 @@ class GrpcExporter:
 
         They may have been taken nevertheless: whoever sends them again makes a duplicate, whoever does not a loss.
         """
-        channel, self._channel, self._calls = self._channel, None, {}
-        if channel is not None:
-            await channel.close(grace)
+        closing = [*self._leaving, *([self._connection] if self._connection is not None else [])]
+        self._connection, self._leaving = None, set()
+        await asyncio.gather(*(connection.channel.close(grace) for connection in closing))
 
     async def export(self, signal: Signal, request: bytes) -> bytes:
         """
@@ -126,22 +135,57 @@ class GrpcExporter:
 
         Raises `RetryableError` or `PermanentError`, which hold downstream's answer, by the table above.
         """
-        call = self._calls.get(signal)
-        if call is None:
+        connection = self._current()
+        if connection is None:
             raise RetryableError(Code.UNAVAILABLE, "the exporter is not running")
+        headers = self._headers
+        if self._authorization is not None:
+            headers = (*headers, ("authorization", self._authorization.get()))
+        connection.under_way += 1
         try:
-            response: bytes = await call(request, timeout=self._timeout, metadata=self._metadata)
+            response: bytes = await connection.calls[signal](request, timeout=self._timeout, metadata=headers)
         except grpc.aio.AioRpcError as error:
-            raise self._export_error(error) from None
+            raise self._export_error(error, connection) from None
         except asyncio.CancelledError:
             # Closing the channel cancels its calls. The task that waits is not cancelled then, and must get an answer.
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             raise RetryableError(Code.UNAVAILABLE, "the exporter was shut down before downstream answered") from None
+        finally:
+            connection.under_way -= 1
+            await self._close_unused()
         return response
 
-    def _export_error(self, error: grpc.aio.AioRpcError) -> ExportError:
+    def _connect(self, credentials: grpc.ChannelCredentials | None) -> _Connection:
+        options: list[tuple[str, Any]] = list(_OPTIONS)
+        compression = grpc.Compression.Gzip if self._compression == "gzip" else grpc.Compression.NoCompression
+        if credentials is None:
+            channel = grpc.aio.insecure_channel(self._endpoint, options=options, compression=compression)
+        else:
+            if self._server_name_override:
+                options.append(("grpc.ssl_target_name_override", self._server_name_override))
+                options.append(("grpc.default_authority", self._server_name_override))
+            channel = grpc.aio.secure_channel(self._endpoint, credentials, options=options, compression=compression)
+        calls = {signal: channel.unary_unary(f"/{service}/Export") for signal, service in SERVICES.items()}
+        return _Connection(channel, credentials, calls)
+
+    def _current(self) -> _Connection | None:
+        """Return the connection for a new call, another one than before if the files changed."""
+        before = self._connection
+        if before is not None and self._credentials is not None:
+            credentials = self._credentials.get()
+            if credentials is not before.credentials:
+                self._leaving.add(before)
+                self._connection = self._connect(credentials)
+        return self._connection
+
+    async def _close_unused(self) -> None:
+        for connection in [each for each in self._leaving if not each.under_way]:
+            self._leaving.discard(connection)
+            await connection.channel.close()
+
+    def _export_error(self, error: grpc.aio.AioRpcError, connection: _Connection) -> ExportError:
         code: int = error.code().value[0]
         details: str = error.details() or ""
         trailers: dict[str, bytes] = {}
@@ -151,7 +195,7 @@ class GrpcExporter:
         raw = tuple(trailers.items())
         if code == Code.RESOURCE_EXHAUSTED and self._is_about_the_response(details):
             return AnswerError(Code.INTERNAL, f"downstream's response is larger than {MAX_RESPONSE_BYTES} bytes")
-        if code == Code.UNAVAILABLE and not raw and self._is_disconnected():
+        if code == Code.UNAVAILABLE and not raw and self._is_disconnected(connection):
             details = f"downstream is not reachable: {details}"
         delay = retry_delay(raw)
         if code in RETRYABLE or (code == Code.RESOURCE_EXHAUSTED and delay is not None):
@@ -165,44 +209,29 @@ class GrpcExporter:
             self._compression == "none" and details == "Decompressed message larger than max"
         )
 
-    def _is_disconnected(self) -> bool:
+    def _is_disconnected(self, connection: _Connection) -> bool:
         # Otherwise a client reads "failed to connect" and looks for the fault between itself and the stage.
-        return self._channel is not None and self._channel.get_state() is not grpc.ChannelConnectivity.READY
+        return connection is self._connection and connection.channel.get_state() is not grpc.ChannelConnectivity.READY
+
+
+@dataclass(eq=False, slots=True)
+class _Connection:
+    """A channel and the calls on it, which close together."""
+
+    channel: Any
+    credentials: grpc.ChannelCredentials | None
+    calls: dict[Signal, Any]
+    under_way: int = 0
 
 
 def _credentials(
     ca_file: str | Path | None, cert_file: str | Path | None, key_file: str | Path | None
 ) -> grpc.ChannelCredentials:
-    """Return credentials from PEM files, tried first: grpc takes any bytes and then fails at every handshake."""
-    ca = cert = key = None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if ca_file is not None:
-        with _naming("ca_file", ca_file):
-            ca = Path(ca_file).read_bytes()
-            context.load_verify_locations(ca_file)
-    if cert_file is not None and key_file is not None:
-        with _naming("cert_file", cert_file):
-            cert = Path(cert_file).read_bytes()
-        with _naming("key_file", key_file):
-            key = Path(key_file).read_bytes()
-        with _naming("cert_file", f"{cert_file} with key_file {key_file}"):
-            context.load_cert_chain(cert_file, key_file, password=_no_password)
-    elif cert_file is not None or key_file is not None:
-        raise EnricherError("exporters.otlp.tls: cert_file and key_file belong together; expected both or neither")
-    return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
-
-
-def _no_password() -> str:
-    # Without this OpenSSL asks at the terminal and the start hangs; grpc cannot use an encrypted key anyway.
-    raise OSError("the key is encrypted")
-
-
-@contextmanager
-def _naming(key: str, file: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise EnricherError(
-            f"exporters.otlp.tls.{key}: {file} cannot be used: {reason}; expected a readable, unencrypted PEM file"
-        ) from None
+    files = load_tls(
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        "exporters.otlp.tls",
+        cert_file=cert_file,
+        key_file=key_file,
+        ca_file=ca_file,
+    )
+    return grpc.ssl_channel_credentials(files.authorities, files.key, files.certificates)

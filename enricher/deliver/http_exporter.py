@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from enricher.otlp.shallow import Signal
+    from enricher.rotation import Rotating
 
 Compression = Literal["none", "gzip", "zstd"]
 
@@ -72,7 +73,7 @@ class HttpExporter:
     `endpoint` is the URL below which the three paths are. `timeout` is in seconds and holds for one attempt. `headers`
     go out with every request and may be secrets: they appear in no error and no log. Nothing of a client's own headers
     is passed on (A14). `tls` gives the context of the next connection, by default one that trusts what the system
-    trusts; it raises `EnricherError` at `start` if there is none to be had.
+    trusts, `authorization` the header of that name; `start` raises `EnricherError` if there is none to be had.
     """
 
     def __init__(  # noqa: PLR0913 - one keyword for each key of `exporters.otlphttp`
@@ -82,8 +83,9 @@ class HttpExporter:
         timeout: float = 30.0,
         compression: Compression = "none",
         headers: Mapping[str, str] | None = None,
-        tls: Callable[[], ssl.SSLContext] | None = None,
+        tls: Rotating[ssl.SSLContext] | None = None,
         server_name_override: str | None = None,
+        authorization: Rotating[str] | None = None,
     ) -> None:
         self._endpoint = endpoint.rstrip("/")
         self._timeout = timeout
@@ -95,15 +97,20 @@ class HttpExporter:
             "Accept-Encoding": "identity",  # else an answer may be a bomb (F15)
             **({"Content-Encoding": compression} if compression != "none" else {}),
         }
-        self._tls = tls
+        self._tls, self._authorization = tls, authorization
         self._server_name_override = server_name_override
         self._session: aiohttp.ClientSession | None = None
         self._under_way: set[asyncio.Task[Any]] = set()
 
+    @property
+    def rotating(self) -> list[Rotating[Any]]:
+        """What is read from files again when they change."""
+        return [each for each in (self._tls, self._authorization) if each is not None]
+
     async def start(self) -> None:
         """Make ready; the connection itself comes with the first request, and downstream may still be away."""
-        if self._tls is not None:
-            self._tls()
+        for each in self.rotating:
+            each.get()
         self._session = aiohttp.ClientSession(
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -153,9 +160,9 @@ class HttpExporter:
             async with session.post(
                 f"{self._endpoint}/v1/{signal.value}",
                 data=io.BytesIO(body),
-                headers=self._headers,
+                headers=self._headers | self._credentials(),
                 allow_redirects=False,
-                ssl=self._tls() if self._tls is not None else True,
+                ssl=self._tls.get() if self._tls is not None else True,
                 server_hostname=self._server_name_override,
             ) as response:
                 answer = await _read(response)
@@ -176,6 +183,9 @@ class HttpExporter:
         details = answer if is_protobuf and answer is not None else b""
         raise _error(response.status, details, response.headers.get("Retry-After"))
 
+    def _credentials(self) -> dict[str, str]:
+        return {} if self._authorization is None else {"Authorization": self._authorization.get()}
+
     async def _compressed(self, request: bytes) -> bytes:
         compress = _COMPRESS.get(self._compression)
         if compress is None:
@@ -184,10 +194,16 @@ class HttpExporter:
 
 
 def client_context(
-    where: str, *, ca_file: Path | None, cert_file: Path | None, key_file: Path | None
+    where: str,
+    *,
+    ca_file: Path | None,
+    cert_file: Path | None,
+    key_file: Path | None,
+    minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
 ) -> ssl.SSLContext:
     """Return a context of the PEM files; `ca_file` replaces the system's authorities. Raises `EnricherError`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = minimum
     if ca_file is None:
         context.load_default_certs()
     return load_tls(context, where, cert_file=cert_file, key_file=key_file, ca_file=ca_file).context

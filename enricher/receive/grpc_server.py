@@ -11,6 +11,7 @@ A client is answered with what downstream answered, as far as there was an answe
     raises PermanentError                     its code, text and trailers, and nothing added
     raises anything else                      UNAVAILABLE "internal error, id=..." with RetryInfo; the log has the rest
     (not asked: shutting down)                UNAVAILABLE with RetryInfo (GRP-10)
+    (not asked: no valid credentials)         UNAUTHENTICATED, before the request is read (F42)
     (request above max_receive_bytes)         RESOURCE_EXHAUSTED without RetryInfo, from grpc itself (GRP-01)
     (service or method unknown)               UNIMPLEMENTED, from grpc itself (GRP-06)
 
@@ -30,13 +31,15 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from enricher.otlp.status import SERVICES
+from enricher.receive.grpc_gate import Gate
 from enricher.receive.refusals import DRAIN_SECONDS, Refusals, cannot_listen, shutting_down
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from enricher.otlp.shallow import Signal
     from enricher.receive import Consume
+    from enricher.receive.tls import ServerTls
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode if code is not grpc.StatusCode.OK}
 
@@ -68,20 +71,35 @@ class GrpcReceiver:
 
     `endpoint` is `host:port`; port 0 takes a free one, to be read from `port`. `localhost` is 127.0.0.1 alone, as it
     is for the Collector: were both loopback addresses tried, one that is taken would go unnoticed.
+
+    `authenticate` gets the headers of a call, names in lower case, before anything else of it is looked at.
     """
 
-    def __init__(self, endpoint: str, consume: Consume, *, max_receive_bytes: int) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        consume: Consume,
+        *,
+        max_receive_bytes: int,
+        tls: ServerTls | None = None,
+        authenticate: Callable[[Mapping[str, str]], bool] | None = None,
+    ) -> None:
         self.port = 0
         self._endpoint = endpoint
         self._consume = consume
         self._max_receive_bytes = max_receive_bytes
+        self._tls = tls
+        self._authenticate = authenticate
         self._server: Any = None
         self._draining = False
         self._refusals = Refusals()
 
     async def start(self) -> int:
-        """Listen, and return the port. Raises `EnricherError` when the endpoint cannot be had."""
+        """Listen, and return the port. Raises `EnricherError` when the endpoint or a TLS file cannot be had."""
+        credentials = self._tls.grpc_credentials() if self._tls is not None else None
         server = grpc.aio.server(options=[*_OPTIONS, ("grpc.max_receive_message_length", self._max_receive_bytes)])
+        if self._authenticate is not None:
+            server.add_generic_rpc_handlers([Gate(self._authenticate)])
         server.add_generic_rpc_handlers(
             [
                 grpc.method_handlers_generic_handler(
@@ -92,7 +110,7 @@ class GrpcReceiver:
                 for signal, service in SERVICES.items()
             ]
         )
-        self.port = _listen(server, self._endpoint)
+        self.port = _listen(server, self._endpoint, credentials)
         await server.start()
         self._server = server
         return self.port
@@ -140,10 +158,13 @@ class GrpcReceiver:
         return export
 
 
-def _listen(server: Any, endpoint: str) -> int:
+def _listen(server: Any, endpoint: str, credentials: grpc.ServerCredentials | None) -> int:
     host, _, port = endpoint.rpartition(":")
+    address = f"127.0.0.1:{port}" if host == "localhost" else endpoint
     try:
-        bound: int = server.add_insecure_port(f"127.0.0.1:{port}" if host == "localhost" else endpoint)
+        bound: int = (
+            server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
+        )
     except RuntimeError:
         raise cannot_listen("gRPC", endpoint) from None
     return bound

@@ -213,7 +213,7 @@ MISTAKES = [
         "misspelt endpoint is one mistake",
         "exporters:\n  otlp:\n    endpoints: collector:4317\n",
         "3:5 error exporters.otlp.endpoints: unknown key, valid keys here: endpoint, tls, compression, "
-        'timeout, headers, retry_on_failure, sending_queue; did you mean "endpoint"?',
+        'timeout, headers, auth, retry_on_failure, sending_queue; did you mean "endpoint"?',
     ),
     mistake(
         "choice",

@@ -1,0 +1,68 @@
+"""The receivers that a configuration names, with what stands before them: TLS and authentication."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from enricher.receive.auth import Authenticator
+from enricher.receive.grpc_server import GrpcReceiver
+from enricher.receive.http_server import HttpReceiver
+from enricher.receive.tls import ServerTls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from enricher.config.model import Config, GrpcServerConfig, HttpServerConfig
+    from enricher.receive import Consume
+    from enricher.rotation import Rotating
+
+    Receiver = GrpcReceiver | HttpReceiver
+    Authenticate = Callable[[Mapping[str, str]], bool]
+
+
+def receivers_of(config: Config, consume: Consume, rotating: list[Rotating[Any]]) -> dict[str, Receiver]:
+    """
+    Return the receivers that are to listen, by the protocol's key.
+
+    What they read from files that rotate is added to `rotating`. Raises `EnricherError` if such a file cannot be used.
+    """
+    protocols = config.receivers.otlp.protocols
+    found: dict[str, Receiver] = {}
+    if (grpc := protocols.grpc) is not None:
+        tls, authenticate = _guard(grpc, "receivers.otlp.protocols.grpc", rotating)
+        limit = grpc.max_recv_msg_size_mib << 20
+        found["grpc"] = GrpcReceiver(
+            str(grpc.endpoint), consume, max_receive_bytes=limit, tls=tls, authenticate=authenticate
+        )
+    if (http := protocols.http) is not None:
+        tls, authenticate = _guard(http, "receivers.otlp.protocols.http", rotating)
+        limit = http.max_request_body_size_mib << 20
+        context = tls.ssl_context() if tls is not None else None
+        found["http"] = HttpReceiver(
+            str(http.endpoint), consume, max_receive_bytes=limit, ssl_context=context, authenticate=authenticate
+        )
+    return found
+
+
+def _guard(
+    protocol: GrpcServerConfig | HttpServerConfig, where: str, rotating: list[Rotating[Any]]
+) -> tuple[ServerTls | None, Authenticate | None]:
+    tls, authenticate = None, None
+    if protocol.tls is not None:
+        tls = ServerTls(protocol.tls, f"{where}.tls")
+        rotating.append(tls.files)
+    if protocol.auth is not None:
+        authenticator = Authenticator(protocol.auth, f"{where}.auth")
+        rotating.append(authenticator.credentials)
+        authenticate = authenticator.authenticate
+    return tls, authenticate
+
+
+def unguarded(config: Config) -> list[str]:
+    """Return where receivers listen for other machines with nothing that keeps anybody out (A6)."""
+    protocols = config.receivers.otlp.protocols
+    return [
+        str(each.endpoint)
+        for each in (protocols.grpc, protocols.http)
+        if each is not None and not each.endpoint.is_loopback and each.tls is None and each.auth is None
+    ]
