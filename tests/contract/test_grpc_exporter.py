@@ -15,12 +15,15 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from enricher import __version__
+from enricher.config.access import ClientAuthConfig
+from enricher.deliver.auth import authorization
 from enricher.deliver.grpc_exporter import MAX_RESPONSE_BYTES, GrpcExporter
 from enricher.errors import AnswerError, EnricherError, ExportError, PermanentError, RetryableError
 from enricher.otlp.shallow import Signal
 from enricher.otlp.status import MAX_RETRY_DELAY, RETRY_INFO_KEY, SERVICES, STATUS_KEY, Code, retry_trailers
 from enricher.receive.grpc_server import GrpcReceiver
 from tests.support import peers
+from tests.support.certificates import Authority, Pair
 from tests.support.downstream import Downstream, delayed, ok, partial, refuse, stall
 
 if TYPE_CHECKING:
@@ -390,6 +393,116 @@ class TestTls:
     async def test_a_certificate_without_its_key_is_refused(self, certificate):
         with pytest.raises(EnricherError, match="belong together"):
             await GrpcExporter("127.0.0.1:1", cert_file=certificate[0]).start()
+
+
+@asynccontextmanager
+async def over_tls(*script: object, server: Pair, clients: Path | None = None) -> AsyncIterator[Downstream]:
+    """Give a downstream whose certificate is what the files hold at each handshake."""
+
+    def held() -> grpc.ServerCertificateConfiguration:
+        pair = (server.key.read_bytes(), server.cert.read_bytes())
+        return grpc.ssl_server_certificate_configuration([pair], clients.read_bytes() if clients else None)
+
+    downstream = Downstream(*script)
+    await downstream.start(grpc.dynamic_ssl_server_credentials(held(), held, clients is not None))
+    try:
+        yield downstream
+    finally:
+        await downstream.stop()
+
+
+async def until_taken(exporter: GrpcExporter) -> bytes:
+    while True:
+        try:
+            return await exporter.export(Signal.TRACES, b"")
+        except RetryableError:
+            await asyncio.sleep(0.01)  # the reconnection is grpc's, and nothing tells when
+
+
+class TestRotation:
+    async def test_f17_an_expired_certificate_of_downstream_is_retryable_and_its_renewal_is_found(self, tmp_path):
+        authority = Authority(tmp_path)
+        server = authority.issue("server", expired=True)
+        async with (
+            over_tls(server=server) as downstream,
+            exporting(downstream.endpoint, insecure=False, ca_file=authority.ca) as exporter,
+        ):
+            error = await failing(exporter)
+            server.replace_with(authority.issue("renewed"))
+
+            assert (type(error), error.code) == (RetryableError, Code.UNAVAILABLE)
+            assert await until_taken(exporter) == b""
+
+    async def test_a_new_certificate_of_the_client_is_shown_and_calls_under_way_finish(self, tmp_path):
+        """One call is under way on the first connection while the next goes out on the second, and then shutdown."""
+        authority, old, new = Authority(tmp_path), Authority(tmp_path, "old"), Authority(tmp_path, "new")
+        server, client, accepted = authority.issue("server"), old.issue("client"), tmp_path / "clients.pem"
+        accepted.write_bytes(old.ca.read_bytes())
+        answer = asyncio.Event()
+        settings = {"insecure": False, "ca_file": authority.ca, "cert_file": client.cert, "key_file": client.key}
+        async with (
+            over_tls(delayed(answer, ok(b"late")), ok(b"new"), server=server, clients=accepted) as downstream,
+            exporting(downstream.endpoint, **settings) as exporter,
+        ):
+            under_way = asyncio.ensure_future(exporter.export(Signal.TRACES, b""))
+            await downstream.requests(1)
+            accepted.write_bytes(new.ca.read_bytes())
+            client.replace_with(new.issue("renewed"))
+            for each in exporter.rotating:
+                each.reload()
+
+            assert await exporter.export(Signal.TRACES, b"") == b"new"
+            assert not under_way.done()
+            answer.set()
+            assert await under_way == b"late"
+            assert not exporter._leaving
+
+    async def test_a_shutdown_ends_the_calls_on_a_connection_that_was_left(self, tmp_path):
+        authority = Authority(tmp_path)
+        server = authority.issue("server")
+        async with (
+            over_tls(stall(), ok(b"new"), server=server) as downstream,
+            exporting(downstream.endpoint, insecure=False, ca_file=authority.ca) as exporter,
+        ):
+            under_way = asyncio.ensure_future(failing(exporter))
+            await downstream.requests(1)
+            exporter.rotating[0].reload()
+            await exporter.export(Signal.TRACES, b"")
+            await exporter.shutdown()
+
+            assert (await under_way).code == Code.UNAVAILABLE
+
+    async def test_with_reload_interval_an_authority_that_changed_is_trusted(self, tmp_path):
+        authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+        settings = {"insecure": False, "ca_file": other.ca, "reload_interval": 1e-9}
+        async with (
+            over_tls(server=authority.issue("server")) as downstream,
+            exporting(downstream.endpoint, **settings) as exporter,
+        ):
+            error = await failing(exporter)
+            other.ca.write_bytes(authority.ca.read_bytes())
+
+            assert isinstance(error, RetryableError)
+            assert await exporter.export(Signal.TRACES, b"") == b""
+
+    async def test_a_token_that_changed_is_sent_from_the_next_call_on(self, tmp_path):
+        file = tmp_path / "token"
+        file.write_text("old\n")
+        token = authorization(ClientAuthConfig(bearer={"filename": file}), "exporters.otlp.auth")
+        async with Downstream() as downstream, exporting(downstream.endpoint, authorization=token) as exporter:
+            await exporter.export(Signal.TRACES, b"")
+            file.write_text("new\n")
+            for each in exporter.rotating:
+                each.reload()
+            await exporter.export(Signal.TRACES, b"")
+
+        assert [dict(call.metadata)["authorization"] for call in downstream.received] == ["Bearer old", "Bearer new"]
+
+    async def test_a_token_that_cannot_be_read_is_named_at_start(self, tmp_path):
+        token = authorization(ClientAuthConfig(bearer={"filename": tmp_path / "none"}), "exporters.otlp.auth")
+
+        with pytest.raises(EnricherError, match=r"exporters\.otlp\.auth\.bearer\.filename: .*cannot be read"):
+            await GrpcExporter("127.0.0.1:1", insecure=True, authorization=token).start()
 
 
 class TestInFrontOfTheReceiver:

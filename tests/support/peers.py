@@ -113,6 +113,10 @@ class Running:
         """Send SIGTERM and return at once."""
         self._signal(signal.SIGTERM)
 
+    def hang_up(self) -> None:
+        """Send SIGHUP and return at once."""
+        self._signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """Send SIGKILL and return at once."""
         self._signal(signal.SIGKILL)
@@ -186,7 +190,8 @@ async def _until_ready(peer: Running, process: asyncio.subprocess.Process, endpo
         error = answer.exception()
         # A peer that hands on downstream's refusal is up all the same. Where nobody listens this ends otherwise: in
         # DEADLINE_EXCEEDED, because the call waits for a connection.
-        is_refusal = isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.UNAVAILABLE
+        refusals = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED)
+        is_refusal = isinstance(error, grpc.aio.AioRpcError) and error.code() in refusals
         if error and not is_refusal:
             raise RuntimeError(f"{peer.name} does not answer on {endpoint}: {error}\n{peer.log()}")
     finally:
