@@ -213,7 +213,7 @@ class OtlpHttpExporterConfig(Section):
     compression: Literal["none", "gzip", "zstd"] = "none"
     timeout: Duration = 30.0
     """One try's deadline."""
-    headers: Annotated[dict[HeaderName, HeaderValue], AfterValidator(_lower_names)] = {}
+    headers: Annotated[dict[HeaderName, HeaderValue], AfterValidator(_lower_names)] = {}  # noqa: RUF012 - as above
     auth: ClientAuthConfig | None = None
     retry_on_failure: RetryConfig = RetryConfig()
     sending_queue: SendingQueueConfig = SendingQueueConfig()

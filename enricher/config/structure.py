@@ -125,7 +125,7 @@ def _scalar(node: ScalarNode, annotation: Any, loc: Loc, result: Structure) -> A
     if names and value is not None and types & {str, Path, Secret, Endpoint}:
         # A token that happens to look like a number is still a token.
         value = text
-    result.shown[loc] = _shown(value, text, names, is_secret=Secret in types)
+    result.shown[loc] = _shown(value, text, names, is_secret=_holds_secret(annotation))
     return {} if value is None and _model(annotation) else value
 
 
@@ -182,6 +182,13 @@ def _model(annotation: Any) -> type[BaseModel] | None:
     """Return the section that an annotation stands for, optional or not; a list of sections is none."""
     parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     return next((part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)), None)
+
+
+def _holds_secret(annotation: Any) -> bool:
+    """Tell whether a secret belongs here or below: `bearer: TOKEN` puts it in the place of its section (A11)."""
+    model = _model(annotation)
+    below = model.model_fields.values() if model else ()
+    return Secret in _types(annotation) or any(_holds_secret(field.annotation) for field in below)
 
 
 def _types(annotation: Any) -> set[Any]:

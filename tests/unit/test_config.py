@@ -216,6 +216,49 @@ MISTAKES = [
         'timeout, headers, auth, retry_on_failure, sending_queue; did you mean "endpoint"?',
     ),
     mistake(
+        "tls without files",
+        "receivers: {otlp: {protocols: {grpc: {tls: {cert_file: a}}}}}",
+        "1:39 error receivers.otlp.protocols.grpc.tls.key_file: required, but not given",
+    ),
+    mistake(
+        "auth with nothing in it",
+        "receivers: {otlp: {protocols: {grpc: {auth: }}}}",
+        "1:44 error receivers.otlp.protocols.grpc.auth: exactly one of bearer and basic is needed, and none is given",
+    ),
+    mistake(
+        "empty token",
+        "exporters: {otlp: {endpoint: 'localhost:1', tls: {insecure: true}, auth: {bearer: {token: null}}}}",
+        "1:83 error exporters.otlp.auth.bearer: exactly one of token and filename is needed, and none is given",
+    ),
+    mistake(
+        "token with its scheme is one mistake",
+        "exporters: {otlp: {endpoint: 'localhost:1', tls: {insecure: true}, auth: {bearer: {token: 'Bearer a'}}}}",
+        "1:91 error exporters.otlp.auth.bearer.token: expected the token alone, without spaces or the scheme before "
+        "it, got text (not shown)",
+    ),
+    mistake(
+        "token over plaintext",
+        "exporters: {otlp: {endpoint: 'http://far:1', auth: {bearer: {token: a}}}}",
+        "1:52 error exporters.otlp.auth: credentials would travel unencrypted to another machine; use TLS",
+    ),
+    mistake(
+        "token twice",
+        "exporters: {otlp: {endpoint: 'far:1', headers: {Authorization: a}, auth: {bearer: {token: a}}}}",
+        "1:48 error exporters.otlp.headers: auth writes this header; leave one of the two out",
+    ),
+    mistake(
+        "skipped verification",
+        "exporters: {otlp: {endpoint: 'far:1', tls: {insecure_skip_verify: true}}}",
+        "1:67 error exporters.otlp.tls.insecure_skip_verify: gRPC always verifies the endpoint's certificate; name its "
+        "authority in ca_file, and the name that it is for in server_name_override",
+    ),
+    mistake(
+        "minimum version of gRPC",
+        "receivers: {otlp: {protocols: {grpc: {tls: {cert_file: a, key_file: b, min_version: '1.3'}}}}}",
+        "1:85 error receivers.otlp.protocols.grpc.tls.min_version: gRPC takes TLS 1.2 and 1.3 and cannot be told to "
+        "refuse 1.2; leave it at 1.2, or let a proxy in front refuse it",
+    ),
+    mistake(
         "choice",
         "enrichment:\n  on_conflict: overwrite\n",
         '2:16 error enrichment.on_conflict: expected "keep" or "repair", got "overwrite"',

@@ -56,6 +56,17 @@ def test_a11_a_header_value_shows_nowhere_in_a_config(write):
     assert pickle.loads(pickle.dumps(secret)) == secret
 
 
+def test_a11_credentials_show_nowhere_in_a_config(write):
+    bearer = f"auth: {{bearer: {{token: {CANARY}}}}}"
+    users = f"auth: {{basic: {{htpasswd: {{inline: 'a:{CANARY}'}}}}}}"
+    protocols = f"receivers: {{otlp: {{protocols: {{grpc: {{{bearer}}}, http: {{{users}}}}}}}}}\n"
+    config = load(write(protocols + otlp(f"auth: {{basic: {{username: a, password: {CANARY}}}}}")), environ={})
+    shown = [repr(config), str(config), repr(config.model_dump()), config.model_dump_json()]
+
+    assert [CANARY in text for text in shown] == [False] * len(shown)
+    assert all(text.count("[REDACTED]") == 3 for text in shown)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -84,6 +95,12 @@ def test_a11_a_header_value_shows_nowhere_in_a_config(write):
         f"exporters: {{otlp: {{endpoint: 'https://user:{CANARY}@collector:4317'}}}}",
         f"exporters: {{otlp: {{endpoint: 'https://collector:4317/?key={CANARY}'}}}}",
         f"receivers: {{otlp: {{protocols: {{grpc: {{endpoint: 'user:{CANARY}@a:1'}}}}}}}}",
+        otlp(f"auth: {{bearer: {{token: 'Bearer {CANARY}'}}}}"),
+        otlp(f"auth: {{bearer: {{token: {CANARY}, filename: a}}}}"),
+        otlp(f"auth: {{bearer: {CANARY}}}"),
+        otlp(f"auth: {{bearer: {{token: [{CANARY}]}}}}"),
+        otlp(f"auth: {{basic: {{username: a, password: {CANARY}\u00e9}}}}"),
+        f"receivers: {{otlp: {{protocols: {{grpc: {{auth: {{basic: {{htpasswd: {{inline: [{CANARY}]}}}}}}}}}}}}}}",
         f"%TAG !{CANARY}! a\n%TAG !{CANARY}! a\n---\n{{}}",
     ],
 )

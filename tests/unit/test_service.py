@@ -12,6 +12,7 @@ from enricher.deliver.exporters import destination
 from enricher.errors import EnricherError, RetryableError
 from enricher.otlp import json
 from enricher.otlp.shallow import Signal
+from enricher.receive.receivers import unguarded
 from enricher.service import Service
 from enricher.storage import StoreError, StoreFullError
 from tests.support.build import a_request, a_span, items_of, openllmetry_span
@@ -31,6 +32,16 @@ def config(tmp_path, *overrides):
             *overrides,
         ],
     )
+
+
+def test_a6_a_receiver_that_other_machines_reach_is_told_unless_something_guards_it(tmp_path):
+    open_to_all = "receivers.otlp.protocols.grpc.endpoint=0.0.0.0:4317"
+    token = "receivers.otlp.protocols.grpc.auth.bearer.token=a"
+
+    assert unguarded(config(tmp_path)) == []
+    assert unguarded(config(tmp_path, open_to_all)) == ["0.0.0.0:4317"]
+    assert unguarded(config(tmp_path, open_to_all, token)) == []
+    assert unguarded(config(tmp_path, "receivers.otlp.protocols.http.endpoint=0.0.0.0:4318")) == ["0.0.0.0:4318"]
 
 
 def test_where_requests_go_is_said_in_words(tmp_path):
