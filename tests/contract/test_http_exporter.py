@@ -18,6 +18,8 @@ import zstandard
 from google.rpc.status_pb2 import Status
 
 from enricher import __version__
+from enricher.config.access import ClientAuthConfig
+from enricher.deliver.auth import authorization
 from enricher.deliver.http_exporter import (
     INLINE_BYTES,
     MAX_RESPONSE_BYTES,
@@ -36,12 +38,13 @@ from enricher.otlp.status import (
     status_details,
 )
 from enricher.receive.http_server import HttpReceiver
+from enricher.rotation import Rotating
 from tests.support import peers
 from tests.support.http_downstream import Answer, HttpDownstream, partial, stall
 from tests.support.openssl import self_signed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 # Not protobuf, not UTF-8, with every byte: what must come through as it is.
@@ -429,10 +432,15 @@ def trusting(**files: Path | None) -> ssl.SSLContext:
     return client_context("exporters.otlphttp.tls", **named)
 
 
+def held(make: Callable[[], ssl.SSLContext]) -> Rotating[ssl.SSLContext]:
+    """Return what gives this context; no file of it is watched."""
+    return Rotating("exporters.otlphttp.tls", [], make)
+
+
 class TestTls:
     async def test_a_request_over_tls_to_the_authority_that_is_trusted(self, certificate):
         cert, key = certificate
-        settings = {"tls": lambda: trusting(ca_file=cert), "server_name_override": "downstream.test"}
+        settings = {"tls": held(lambda: trusting(ca_file=cert)), "server_name_override": "downstream.test"}
         async with (
             HttpDownstream(ssl_context=serving(cert, key)) as downstream,
             exporting(downstream.url, **settings) as exporter,
@@ -441,7 +449,7 @@ class TestTls:
 
         assert downstream.received[0].body == b"over TLS"
 
-    @pytest.mark.parametrize("tls", [None, trusting])
+    @pytest.mark.parametrize("tls", [None, held(trusting)])
     async def test_f17_an_authority_that_is_not_trusted_is_retryable(self, certificate, tls):
         async with (
             HttpDownstream(ssl_context=serving(*certificate)) as downstream,
@@ -455,7 +463,7 @@ class TestTls:
         cert, key = certificate
         async with (
             HttpDownstream(ssl_context=serving(cert, key)) as downstream,
-            exporting(downstream.url, tls=lambda: trusting(ca_file=cert)) as exporter,
+            exporting(downstream.url, tls=held(lambda: trusting(ca_file=cert))) as exporter,
         ):
             error = await failing(exporter)
 
@@ -470,9 +478,9 @@ class TestTls:
         without = trusting(ca_file=cert)
         with_pair = trusting(ca_file=cert, cert_file=cert, key_file=key)
         async with HttpDownstream(ssl_context=context) as downstream:
-            async with exporting(downstream.url, tls=lambda: without, **override) as exporter:
+            async with exporting(downstream.url, tls=held(lambda: without), **override) as exporter:
                 assert isinstance(await failing(exporter), RetryableError)
-            async with exporting(downstream.url, tls=lambda: with_pair, **override) as exporter:
+            async with exporting(downstream.url, tls=held(lambda: with_pair), **override) as exporter:
                 assert await exporter.export(Signal.TRACES, b"") == b""
 
     @pytest.mark.parametrize("broken", ["ca_file", "cert_file", "key_file"])
@@ -483,7 +491,7 @@ class TestTls:
         files[broken] = tmp_path / "broken.pem"
         if content is not None:
             files[broken].write_text(content)
-        exporter = HttpExporter("https://127.0.0.1:1", tls=lambda: trusting(**files))
+        exporter = HttpExporter("https://127.0.0.1:1", tls=held(lambda: trusting(**files)))
 
         with pytest.raises(EnricherError, match=r"exporters\.otlphttp\.tls\.\w+: .*broken\.pem") as caught:
             await exporter.start()
@@ -544,3 +552,17 @@ async def through(answer: Answer, **headers: str) -> Answered:
                 return Answered(response, await response.read(), downstream)
         finally:
             await receiver.shutdown(0)
+
+
+async def test_a_token_from_a_file_that_changed_goes_out_with_the_next_request(tmp_path):
+    token = tmp_path / "token"
+    token.write_text("old\n")
+    auth = ClientAuthConfig(bearer={"filename": str(token)})
+    rotating = authorization(auth, "exporters.otlphttp.auth")
+    async with HttpDownstream() as downstream, exporting(downstream.url, authorization=rotating) as exporter:
+        await exporter.export(Signal.TRACES, b"a")
+        token.write_text("new\n")
+        rotating.reload()
+        await exporter.export(Signal.TRACES, b"a")
+
+    assert [call.headers["authorization"] for call in downstream.received] == ["Bearer old", "Bearer new"]

@@ -249,7 +249,7 @@ MISTAKES = [
     mistake(
         "skipped verification",
         "exporters: {otlp: {endpoint: 'far:1', tls: {insecure_skip_verify: true}}}",
-        "1:67 error exporters.otlp.tls.insecure_skip_verify: gRPC always verifies the endpoint's certificate; name its "
+        "1:67 error exporters.otlp.tls.insecure_skip_verify: the endpoint's certificate is always verified; name its "
         "authority in ca_file, and the name that it is for in server_name_override",
     ),
     mistake(

@@ -153,7 +153,7 @@ class Exporter:
 
 
 def a_service(monkeypatch, exporters, *arguments):
-    monkeypatch.setattr("enricher.service.exporters_of", lambda _: exporters)
+    monkeypatch.setattr("enricher.service.exporters_of", lambda *_: exporters)
     return Service(config(*arguments))
 
 
