@@ -94,9 +94,9 @@ def confirmed(scope: tuple[str, str], span_name: str, own: Pair, run: Pair) -> t
     return tuple([each.name for each in _of(*scope, span_name) if each.confirmed(own, run)])
 
 
-def has_other_model(scope: tuple[str, str], own: str, run: str) -> bool:
+def has_other_model(scope_name: str, own: str, run: str) -> bool:
     """Tell whether a span's model is not its run's. A dated snapshot and the name that stands for it are the same."""
-    return _is_openllmetry(scope[0]) and not own.startswith(run) and not run.startswith(own)
+    return _is_openllmetry(scope_name) and not own.startswith(run) and not run.startswith(own)
 
 
 def _is_openllmetry(scope_name: str) -> bool:

@@ -130,6 +130,13 @@ def mend(
     return changed
 
 
+def _defects(candidate: Candidate, resolution: Resolution, change: write.Change) -> tuple[str, ...]:
+    if not change.confirmed and not resolution.repeats:
+        return candidate.defects
+    repeated = (REPEATED_USAGE,) if resolution.repeats else ()
+    return tuple(dict.fromkeys((*candidate.defects, *change.confirmed, *repeated)))
+
+
 def _outcome(candidate: Candidate, resolution: Resolution, change: write.Change) -> Outcome:
     return Outcome(
         trace_id=candidate.trace_id.hex(),
@@ -146,9 +153,7 @@ def _outcome(candidate: Candidate, resolution: Resolution, change: write.Change)
         considered=resolution.considered,
         inserted=change.inserted + change.overwritten,
         replaced=change.replaced,
-        defects=tuple(
-            dict.fromkeys((*candidate.defects, *change.confirmed, *((REPEATED_USAGE,) if resolution.repeats else ())))
-        ),
+        defects=_defects(candidate, resolution, change),
         confirmed=change.confirmed,
         start=candidate.start,
         standing=candidate.standing,

@@ -17,6 +17,7 @@ from enricher.semconv import (
     FRAMEWORKS,
     KEYS,
     MESSAGE_ID,
+    OPENINFERENCE_PROVIDER,
     PROVIDER_OF_OPENINFERENCE,
     RUN_ID,
     RUN_STATUS,
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 ADDRESS_KEYS: Final = frozenset(
     {"server.address", "net.peer.name", "http.host", "url.full", "gen_ai.openai.api_base", "llm.openai.api_base"}
 )
+
+NOTED_KEYS: Final = ADDRESS_KEYS | {RUN_STATUS, OPENINFERENCE_PROVIDER}
+"""Keys that say something of a run's state or of who serves it, and nothing that is a fact."""
 
 ID_KEYS: Final = frozenset({"gen_ai.response.id", "gen_ai.thread.run.id", "gen_ai.conversation.id", "gen_ai.thread.id"})
 """Keys that promise an id, so that anything that begins like one is believed."""
@@ -114,12 +118,13 @@ def candidate(  # noqa: PLR0913 - a span does not know what stands above it
             standing[key] = _note(said, FACT_OF_KEY[key], otlp.scalar(value))
         if text.startswith(("run_", "thread_")) and _is_id(key, text):
             (run_ids if text.startswith("run_") else thread_ids).add(text)
-        if key == RUN_STATUS:
-            status = status or text
-        if key == "llm.provider":
-            served_by = served_by or PROVIDER_OF_OPENINFERENCE.get(text, text)
-        if key in ADDRESS_KEYS:
-            azure = azure or served_by_azure(text)
+        if key in NOTED_KEYS:
+            if key == RUN_STATUS:
+                status = status or text
+            elif key == OPENINFERENCE_PROVIDER:
+                served_by = served_by or PROVIDER_OF_OPENINFERENCE.get(text, text)
+            else:
+                azure = azure or served_by_azure(text)
     if len(span.attributes) > len(attributes):
         # Not read, but not to be inserted again either.
         standing |= {each.key: None for each in span.attributes if each.key in FACT_OF_KEY and each.key not in standing}
@@ -240,6 +245,7 @@ def _defects(
         defects = suspected(scope, name, (prompt, completion))
     if len(own) < len(said) and not COUNTS.isdisjoint(said.keys() - own.keys()):
         defects = (*defects, DISAGREEING_USAGE)
-    if any(str(own.get(fact)).lower() in FRAMEWORKS for fact in (Fact.SYSTEM, Fact.PROVIDER)):
+    named = own.get(Fact.PROVIDER) or own.get(Fact.SYSTEM)
+    if isinstance(named, str) and named.lower() in FRAMEWORKS:
         defects = (*defects, FRAMEWORK_AS_PROVIDER)
     return defects

@@ -31,7 +31,7 @@ from enricher.rules import BUILT_IN, RUN_OBJECT, Recogniser, Rule, StandsFor
 from enricher.semconv import Convention
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, MutableSequence, Sequence
+    from collections.abc import Iterable, MutableSequence, Sequence
 
     from enricher.config.model import Config
     from enricher.evidence.collect import Evidence
@@ -126,16 +126,18 @@ def may_match(request: bytes, parsed: shallow.Request, settings: Settings) -> in
         hits = count(request, needles[0])
     else:
         hits = -1 if contains_any(request, needles) else 0
-    if hits or any(recogniser.of_scope(name, bound=True).rules for name in _scope_names(parsed, recogniser)):
+    if hits:
         return hits
+    for resourced in parsed.resourced:
+        for scoped in resourced.scoped:
+            if _is_bound(recogniser, shallow.merged(scoped.scope)):
+                return hits
     return None
 
 
-def _scope_names(parsed: shallow.Request, recogniser: Recogniser) -> Iterator[str]:
-    if recogniser.bound:
-        for resourced in parsed.resourced:
-            for scoped in resourced.scoped:
-                yield _scope(shallow.merged(scoped.scope))[0]
+@lru_cache(maxsize=1024)
+def _is_bound(recogniser: Recogniser, scope: bytes) -> bool:
+    return bool(recogniser.of_scope(_scope(scope)[0], bound=True).rules)
 
 
 def find(hits: int, parsed: shallow.Request, settings: Settings, failures: list[Failure]) -> list[Found]:

@@ -98,6 +98,8 @@ SYSTEM_OF_PROVIDER: Final = {
 
 PROVIDER_OF_SYSTEM: Final = {system: provider for provider, system in SYSTEM_OF_PROVIDER.items()}
 
+OPENINFERENCE_PROVIDER: Final = "llm.provider"
+
 PROVIDER_OF_OPENINFERENCE: Final = {"azure": "azure.ai.openai"}
 """Values of OpenInference's `llm.provider` that `gen_ai.provider.name` spells otherwise."""
 

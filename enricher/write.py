@@ -93,13 +93,13 @@ def _other_models(candidate: Candidate, resolution: Resolution) -> list[tuple[st
     model = resolution.run.model if resolution.run is not None else None
     if model is None:
         return []
-    name, _, version = candidate.scope.partition(" ")
     return [
         (key, standing, model)
         for key, standing in candidate.standing.items()
         if isinstance(standing, str)
+        and standing != model
         and semconv.FACT_OF_KEY[key][0] in MODELS
-        and has_other_model((name, version), standing, model)
+        and has_other_model(candidate.scope.partition(" ")[0], standing, model)
     ]
 
 
