@@ -109,13 +109,15 @@ class Hold:
         loop = asyncio.get_running_loop()
         wall, now = self._store.clock(), loop.time()
         for data in await self._store.recall(wall):
-            evidence = codec.unpack(data)
+            evidence, owned = codec.unpack(data), codec.unpack_owner(data)
             if evidence is not None:
                 self.memory.index.add(evidence, now)
+            elif owned is not None:
+                self.memory.recent.own(*owned)
         for row, span in await self._store.held():
             wait = min(max(span.due - wall, 0.0), self._config.wait_duration)
             self._take_over(row, span, now + wait)
-        self.memory.index.journal = []
+        self.memory.index.journal, self.memory.recent.journal = [], []
         # What was seen before the stop may decide, or name the run whose evidence is still to come.
         self._release_decided(list(self._held.values()))
         self._ticking = asyncio.create_task(self._tick())
@@ -258,6 +260,7 @@ class Hold:
             try:
                 if due:
                     self._release_due(due)
+                    self._write_down()
                 self.memory.index.forget(now - self._config.evidence_ttl, MAX_EVIDENCE)
                 self.memory.recent.forget(now - self._config.evidence_ttl, MAX_RECENT)
                 while len(self._left_without) > MAX_RECENT:
@@ -337,8 +340,9 @@ class Hold:
                 return
 
     def _write_down(self) -> None:
-        journal = self.memory.index.journal
-        if journal:
+        seen, owned = self.memory.index.journal or [], self.memory.recent.journal
+        if seen or owned:
             expires = self._store.clock() + self._config.evidence_ttl
-            self._store.remember([(expires, codec.pack(each)) for each in journal])
-            self.memory.index.journal = []
+            packed = [*map(codec.pack, seen), *(codec.pack_owner(*each) for each in owned)]
+            self._store.remember([(expires, data) for data in packed])
+            self.memory.index.journal, self.memory.recent.journal = [], []

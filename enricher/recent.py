@@ -31,6 +31,8 @@ class Recent:
         """By run, the starts of the spans that it was given to."""
         self.owners: OrderedDict[str, StartKey] = OrderedDict()
         """By run, whose its usage is."""
+        self.journal: list[tuple[str, StartKey]] = []
+        """Owners that were added, for whoever writes them down."""
 
     def __len__(self) -> int:
         return len(self._all)
@@ -52,7 +54,9 @@ class Recent:
 
     def own(self, run_id: str, owner: StartKey) -> None:
         """Remember on which span a run's usage left; the first is the owner."""
-        self.owners.setdefault(run_id, owner)
+        if run_id not in self.owners:
+            self.owners[run_id] = owner
+            self.journal.append((run_id, owner))
 
     def twins(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Return the other candidates that began with one of these."""

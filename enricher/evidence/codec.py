@@ -1,15 +1,24 @@
-"""Evidence as bytes, so that a restart knows what was seen. The format is this package's own and has a version."""
+"""
+Evidence, and whose a run's usage is, as bytes, so that a restart knows what was seen.
+
+The format is this package's own and has a version.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from enricher.evidence.collect import Evidence, Place
 from enricher.evidence.payload import Message, Run, Said, Usage
 
+if TYPE_CHECKING:
+    StartKey = tuple[str, str, str, int]
+
 VERSION: Final = 1
+
+OWNER: Final = "owner"
 
 
 def pack(evidence: Evidence) -> bytes:
@@ -48,6 +57,20 @@ def unpack(data: bytes) -> Evidence | None:
         return Evidence(at, said, tuple((thread, run) for thread, run in urls), azure)
     except (ValueError, TypeError, IndexError):
         return None
+
+
+def pack_owner(run_id: str, owner: StartKey) -> bytes:
+    """Return what `unpack_owner` reads: on which span the usage of a run left."""
+    return orjson.dumps([OWNER, VERSION, run_id, owner])
+
+
+def unpack_owner(data: bytes) -> tuple[str, StartKey] | None:
+    """Return run and owner; None for bytes that say something else."""
+    try:
+        kind, version, run_id, (one, two, three, start) = orjson.loads(data)
+    except (ValueError, TypeError):
+        return None
+    return (run_id, (one, two, three, start)) if (kind, version) == (OWNER, VERSION) else None
 
 
 def _usage(values: Any) -> Usage | None:

@@ -18,6 +18,7 @@ from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason, Rung
 from enricher.scan import Settings
 from enricher.storage import Store
+from enricher.write import Policy
 from tests.support.build import (
     a_list,
     a_log_record,
@@ -32,6 +33,7 @@ from tests.support.build import (
     items_of,
     openllmetry_span,
 )
+from tests.support.families import langchain_span, openinference_span
 
 NEW, OLD = "0.45.6", "0.33.12"
 LONG = {"wait_duration": "60s", "evidence_ttl": "120s"}
@@ -62,14 +64,14 @@ class Exporter:
 class Stage:
     """Hold, drain and store, put together as the service does it, without its sockets."""
 
-    def __init__(self, directory, **config):
+    def __init__(self, directory, settings=None, **config):
         self.outcomes, self.failures = [], []
         self.exporter = Exporter()
         self.store = Store(directory, max_size_bytes=16 << 20)
         backoff = Backoff(RetryConfig(initial_interval="10ms"), time.monotonic)
         self.drain = Drain("otlp", self.exporter, self.store, backoff, Counts())
         self.hold = Hold(
-            HoldConfig(**config), Settings(), self.store, ["otlp"], note=self._note, queued=self.drain.wake
+            HoldConfig(**config), settings or Settings(), self.store, ["otlp"], note=self._note, queued=self.drain.wake
         )
 
     def _note(self, outcomes, failures):
@@ -325,3 +327,83 @@ async def test_files_that_say_more_than_is_kept_are_told_once(tmp_path, monkeypa
 
 def test_names_that_a_candidate_waits_for_are_its_own():
     assert live.name_of_span(b"\1" * 16, b"\2" * 8) == f"span {'01' * 16} {'02' * 8}"
+
+
+# one owner a run
+
+
+def _a_look(number=1, status="completed", **where):
+    usage = (1200, 340) if status == "completed" else None
+    return openinference_span(a_run_payload(status, usage), number=number, trace=number, **where)
+
+
+async def test_polls_leave_at_once_and_the_call_that_shows_the_end_at_its_deadline(tmp_path):
+    async with a_stage(tmp_path, wait_duration="300ms") as stage:
+        passing = await stage.take(_a_look(1, "queued"), _a_look(2, "in_progress"), _a_look(3))
+        assert (len(passing.waiting), len(items_of(passing.processed.request))) == (1, 2)
+
+        (raw,) = await stage.left()
+
+        assert attributes(raw)["gen_ai.usage.input_tokens"] == 1200
+        assert [each.reason for each in stage.outcomes] == [Reason.NOT_OWNER, Reason.NOT_OWNER, Reason.ENRICHED]
+
+
+async def test_whoever_looks_again_when_the_owner_has_left_gets_no_usage(tmp_path):
+    async with a_stage(tmp_path, wait_duration="200ms") as stage:
+        await stage.take(_a_look(1))
+        await stage.left()
+        passing = await stage.take(_a_look(2))
+
+        assert passing.waiting == []
+        assert stage.outcomes[-1].reason is Reason.NOT_OWNER
+        assert "gen_ai.usage.input_tokens" not in attributes(items_of(passing.processed.request)[0])
+
+
+async def test_f18_whose_usage_left_is_known_after_a_restart(tmp_path):
+    async with a_stage(tmp_path, wait_duration="200ms") as stage:
+        await stage.take(_a_look(1))
+        await stage.left()
+    async with a_stage(tmp_path, wait_duration="200ms") as stage:
+        await stage.take(_a_look(2))
+
+        assert [each.reason for each in stage.outcomes] == [Reason.NOT_OWNER]
+
+
+async def test_a_span_of_the_whole_run_that_comes_while_its_call_waits_owns(tmp_path):
+    async with a_stage(tmp_path, wait_duration="500ms") as stage:
+        await stage.take(_a_look(1, start=18, end=19))
+        passing = await stage.take(langchain_span(number=2, trace=2, start=10, end=20))
+        assert attributes(items_of(passing.processed.request)[0])["gen_ai.usage.input_tokens"] == 1200
+
+        (raw,) = await stage.left()
+
+        assert "gen_ai.usage.input_tokens" not in attributes(raw)
+        assert [each.reason for each in stage.outcomes] == [Reason.ENRICHED, Reason.NOT_OWNER]
+
+
+async def test_a_span_that_carries_usage_and_has_left_keeps_its_call_from_owning(tmp_path):
+    """It lacked nothing that matters, and which run it was of shows by its trace alone."""
+    whole = openllmetry_span(NEW, trace=1, start=10, end=20)
+    async with a_stage(tmp_path, wait_duration="300ms") as stage:
+        await stage.take(whole)
+        await stage.take(openinference_span(a_run_payload(), number=2, trace=1, start=18, end=19))
+        (raw,) = await stage.left()
+
+        assert "gen_ai.usage.input_tokens" not in attributes(raw)
+        assert stage.outcomes[-1].reason is Reason.NOT_OWNER
+
+
+async def test_f36_without_room_a_call_leaves_without_usage(tmp_path):
+    async with a_stage(tmp_path, max_spans=1) as stage:
+        await stage.take(_a_look(1), openinference_span(a_run_payload(number=2), number=2, trace=2))
+
+        assert [each.reason for each in stage.outcomes] == [Reason.NOT_SETTLED]
+
+
+async def test_all_that_show_the_end_get_it_where_that_is_asked_for(tmp_path):
+    settings = Settings(policy=Policy(one_owner=False))
+    async with a_stage(tmp_path, settings=settings, wait_duration="200ms") as stage:
+        await stage.take(_a_look(1), _a_look(2))
+        await stage.left()
+
+        assert [each.reason for each in stage.outcomes] == [Reason.ENRICHED] * 2

@@ -42,3 +42,28 @@ def test_evidence_comes_back_as_it_was(item):
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"[2,1,2,3,4,5,6,7,8]", b"[1,1,2,3,4,5,6,7,8]", b"null", b"\xff"])
 def test_bytes_that_are_no_evidence_of_this_version_are_none(data):
     assert codec.unpack(data) is None
+
+
+def test_an_owner_comes_back_as_it_was_and_is_no_evidence():
+    owner = ("tutor", "openai 1", "rule", 17)
+    packed = codec.pack_owner(run_id(), owner)
+
+    assert codec.unpack_owner(packed) == (run_id(), owner)
+    assert codec.unpack(packed) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'["owner",1,"run_1",[1,2,3]]',
+        b'["owner",1,"run_1",5]',
+        b'["owner",2,"run_1",["a","b","c",4]]',
+        b'["other",1,"run_1",["a","b","c",4]]',
+        *(codec.pack(each) for each in evidence_of(RECORDED[0])),
+    ],
+)
+def test_what_is_no_owner_is_none(data):
+    assert codec.unpack_owner(data) is None
