@@ -308,7 +308,7 @@ class Hold:
         live.claim(candidates, resolutions, self.memory, asyncio.get_running_loop().time())
         for held, resolution in decided:
             self._remove(held)
-            if resolution.usage is None:
+            if resolution.usage is None and resolution.reason is not Reason.NOT_OWNER:
                 self._left_without |= dict.fromkeys(held.ids)
         self._note(outcomes, failures)
         self._start_release([held.row for held, _ in decided], requests)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MAX_CONSIDERED = 12
 
-GOOD = frozenset({Reason.ENRICHED, Reason.FROM_SPAN, Reason.ALREADY_PRESENT})
+GOOD = frozenset({Reason.ENRICHED, Reason.FROM_SPAN, Reason.ALREADY_PRESENT, Reason.NOT_OWNER})
 
 
 def explanation(outcome: Outcome) -> Iterator[tuple[str, str]]:

@@ -379,6 +379,8 @@ async def test_a_span_of_the_whole_run_that_comes_while_its_call_waits_owns(tmp_
 
         assert "gen_ai.usage.input_tokens" not in attributes(raw)
         assert [each.reason for each in stage.outcomes] == [Reason.ENRICHED, Reason.NOT_OWNER]
+        await stage.take(FINAL)
+        assert stage.hold.counts.late == 0
 
 
 async def test_a_span_that_carries_usage_and_has_left_keeps_its_call_from_owning(tmp_path):
