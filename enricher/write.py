@@ -69,6 +69,9 @@ def plan(candidate: Candidate, resolution: Resolution, policy: Policy, *, azure:
     defects = _confirmed(candidate, usage) + ((OVERRIDDEN_MODEL,) if models else ())
     repairs = policy.repair and _is_identity(candidate, resolution)
     facts = _facts(candidate, resolution, believed=not differing or repairs, azure=azure)
+    if repairs:
+        # What is overwritten is not carried on to further keys.
+        facts |= {semconv.FACT_OF_KEY[key][0]: model for key, _, model in models}
     inserted = tuple([(key, facts[fact]) for fact, key in candidate.missing if fact in facts])
     if differing and not repairs:
         reason = Reason.USAGE_CONFLICT

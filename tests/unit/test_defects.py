@@ -115,6 +115,16 @@ def test_a_model_is_not_put_right_by_what_is_only_unique():
     assert outcome.replaced == ()
 
 
+def test_a_model_that_is_put_right_is_not_carried_on():
+    """0.15.0 writes keys of its own, beside which those asked for lack; one span says one thing."""
+    item = openllmetry_span("0.15.0", more=shown(a_run_payload(model="o3-mini")))
+    _, kept = outcome_of(item)
+    _, repaired = outcome_of(item, settings=REPAIR)
+
+    assert (kept["llm.request.model"], kept["gen_ai.request.model"]) == (MODEL, MODEL)
+    assert (repaired["llm.request.model"], repaired["gen_ai.request.model"]) == ("o3-mini", "o3-mini")
+
+
 @pytest.mark.parametrize("own", [(0, 0), (700, 90)])
 def test_counts_of_streams_are_put_right_where_an_id_ties_the_run(own):
     item = openllmetry_span("0.62.4", stream=True, usage=own, more=shown())
