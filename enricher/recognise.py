@@ -17,6 +17,7 @@ from enricher.semconv import (
     FRAMEWORKS,
     KEYS,
     MESSAGE_ID,
+    NAME,
     OPENINFERENCE_PROVIDER,
     PROVIDER_OF_OPENINFERENCE,
     RUN_ID,
@@ -159,7 +160,9 @@ def _may_own(rule: Rule, status: str, *, has_pair: bool) -> bool:
 
 def _note(said: dict[Fact, set[str | int]], facts: tuple[Fact, ...], scalar: str | int | None) -> str | int | None:
     """Note what a value says of its facts, and return it if it is of a kind that can say anything of them."""
-    if scalar is None or isinstance(scalar, int) != (facts[0] in COUNTS) or (isinstance(scalar, int) and scalar < 0):
+    if scalar is None or isinstance(scalar, int) != (facts[0] in COUNTS):
+        return None
+    if scalar < 0 if isinstance(scalar, int) else not NAME.match(scalar):
         return None
     for fact in facts:
         said.setdefault(fact, set()).add(scalar)

@@ -127,6 +127,9 @@ MESSAGE_ID: Final = re.compile(r"msg_[A-Za-z0-9_-]{1,124}\Z")
 SAFE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 """The only ids that are believed at all: they become dictionary keys, log fields and attribute values."""
 
+NAME: Final = re.compile(r"[^\s{}\[\]\"]{1,256}\Z")
+"""Names of providers and models, and ids. What else stands under their keys, a whole payload say, is not one."""
+
 SPOKEN: Final = re.compile(
     r"(?:gen_ai|llm)\.(?:prompts?|completions?|input|output|input_messages|output_messages|prompt_template|content)\."
     r"|gen_ai\.(?:input|output)\.messages\Z|gen_ai\.system_instructions\Z|gen_ai\.event\.content\Z"

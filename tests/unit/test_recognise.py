@@ -214,6 +214,13 @@ def test_a_count_that_is_no_integer_is_not_believed_and_present_all_the_same(val
     assert (found.own, found.standing) == ({}, {"gen_ai.usage.prompt_tokens": None})
 
 
+@pytest.mark.parametrize("value", ['{"id": "run_1"}', "two words", "a\nb", "", "x" * 257, "[1]"])
+def test_what_stands_where_a_name_should_and_is_none_is_not_believed(value):
+    found = describe(a_span("s", {"llm.model_name": value}))
+
+    assert (found.own, found.standing) == ({}, {"llm.model_name": None})
+
+
 @pytest.mark.parametrize("value", ["", 5, None, True])
 def test_a_word_that_is_no_text_is_not_believed(value):
     assert described(("gen_ai.system", value)).own == {}
