@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
 from structlog.testing import capture_logs
 
+from enricher.config.model import Config
 from enricher.errors import BadRequestError, EnricherError, PermanentError, RetryableError
 from enricher.otlp.shallow import Signal
 from enricher.otlp.status import RETRY_INFO_KEY, RETRYABLE, SERVICES, STATUS_KEY, Code, partial_success, retry_delay
@@ -553,3 +554,26 @@ def listening_addresses(port: int) -> set[str]:
         except OSError:
             taken.add(host)
     return taken
+
+
+async def test_srv_10_all_three_signals_share_the_port_and_others_are_unknown() -> None:
+    seen = []
+
+    async def consume(signal: Signal, request: bytes) -> bytes:
+        seen.append((signal, request))
+        return b""
+
+    async with receiving(consume) as receiver, connected(receiver) as channel:
+        for signal in Signal:
+            await call(channel, ANY_BYTES, signal)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await channel.unary_unary("/opentelemetry.proto.collector.profiles.v1.ProfilesService/Export")(b"")
+
+    assert seen == [(signal, ANY_BYTES) for signal in Signal]
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_srv_09_the_default_ports_are_the_collectors_on_this_machine_alone() -> None:
+    protocols = Config().receivers.otlp.protocols
+
+    assert (str(protocols.grpc.endpoint), str(protocols.http.endpoint)) == ("localhost:4317", "localhost:4318")

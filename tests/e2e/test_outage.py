@@ -157,7 +157,7 @@ async def test_f04_a_downstream_that_refuses_seven_of_ten_gets_everything_once(s
         assert max(came.values()) == 1
 
 
-async def test_f03_a_slow_downstream_is_not_flooded(stage):
+async def test_f03_cli_09_a_slow_downstream_is_not_flooded(stage):
     now = peak = 0
 
     def slow():
@@ -206,7 +206,7 @@ async def test_f16_a_downstream_that_goes_away_in_the_middle_gets_at_most_the_ca
         assert sum(number - 1 for number in came.values()) <= 3 * (MOST_CALLS + 4) * SPANS
 
 
-@pytest.mark.parametrize("is_away", [False, True], ids=["f20 under load", "f21 downstream dead"])
+@pytest.mark.parametrize("is_away", [False, True], ids=["f20 cli_10 under load", "f21 downstream dead"])
 async def test_a_stop_loses_nothing_that_was_acknowledged(stage, tmp_path, is_away):
     async with Downstream() as downstream:
         config = behind(downstream) | {"storage": {"directory": str(tmp_path / "store")}}

@@ -116,8 +116,11 @@ async def test_the_client_gets_downstreams_answer(tmp_path):
         assert await way.kept() == (0, 0)
 
 
-@pytest.mark.parametrize("error", [AWAY, NO_TOKEN, NO_MEMORY, ValueError("a bug")])
-async def test_f01_f08_f10_what_may_succeed_later_is_kept_acknowledged_and_delivered(tmp_path, error):
+THROTTLED = RetryableError(Code.RESOURCE_EXHAUSTED, "slow down", retry_delay=0.01)
+
+
+@pytest.mark.parametrize("error", [AWAY, THROTTLED, NO_TOKEN, NO_MEMORY, ValueError("a bug")])
+async def test_f01_f06_f08_f10_cli_17_what_may_succeed_later_is_kept_acknowledged_and_delivered(tmp_path, error):
     async with a_way(tmp_path, error) as way:
         assert await way.deliver(1) == b""
         assert await way.kept() == (1, 0)
@@ -167,7 +170,7 @@ async def test_f02_what_is_slower_than_patience_and_fails_is_sent_again(tmp_path
         assert way.downstream.names == [1]
 
 
-async def test_f09_a_refusal_for_good_is_a_dead_letter_with_its_reason(tmp_path):
+async def test_f09_cli_08_cli_11_a_refusal_for_good_is_a_dead_letter_with_its_reason(tmp_path):
     async with a_way(tmp_path, BAD) as way:
         assert await way.deliver(1) == b""
         (letter,) = await way.store.dead(10)

@@ -1,0 +1,175 @@
+"""Hostile and broken peers beside an honest client, against a process of the stage: it is served, and memory stays."""
+
+import asyncio
+import contextlib
+import gzip
+import os
+import resource
+
+import aiohttp
+import grpc
+import grpc.aio
+import pytest
+
+from enricher.otlp.shallow import Signal
+from enricher.otlp.status import SERVICES
+from tests.support import peers
+from tests.support.build import a_request, a_span
+from tests.support.downstream import Downstream
+from tests.support.load import Load, arrived
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.e2e
+
+METHOD = f"/{SERVICES[Signal.TRACES]}/Export"
+MEMORY = 256 << 20
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
+"""What opens HTTP/2, and an empty frame of settings."""
+
+PING = b"\0\0\x08\x06\0\0\0\0\0" + b"12345678"
+
+
+def endpoints(stage):
+    return [tuple(each["endpoint"].rsplit(":", 1)) for each in stage.config["receivers"]["otlp"]["protocols"].values()]
+
+
+def one_span(number):
+    return a_request([a_span(number=number + 1)])
+
+
+async def nothing():
+    await asyncio.Event().wait()
+    yield b""
+
+
+async def header_only_streams(stage):
+    """Open calls whose message never comes, twenty on each of five connections."""
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(5):
+            channel = await stack.enter_async_context(
+                grpc.aio.insecure_channel(stage.grpc_endpoint, options=[("grpc.use_local_subchannel_pool", 1)])
+            )
+            calls = [channel.stream_unary(METHOD)(nothing()) for _ in range(20)]
+            stack.callback(lambda calls=calls: [call.cancel() for call in calls])
+        await asyncio.Event().wait()
+
+
+async def rapid_reset(stage):
+    """Open calls and cancel them, as fast as that goes."""
+    async with grpc.aio.insecure_channel(stage.grpc_endpoint) as channel:
+        while True:
+            calls = [channel.stream_unary(METHOD)(nothing()) for _ in range(50)]
+            await asyncio.sleep(0)
+            for call in calls:
+                call.cancel()
+            await asyncio.sleep(0.01)
+
+
+async def idle_connections(stage):
+    """Connect and say nothing, five hundred times to each receiver."""
+    writers = []
+    try:
+        for host, port in endpoints(stage):
+            writers += [(await asyncio.open_connection(host, port))[1] for _ in range(500)]
+        await asyncio.Event().wait()
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+async def pings(stage):
+    """Ping without a pause."""
+    host, port = endpoints(stage)[0]
+    while True:
+        reader, writer = await asyncio.open_connection(host, port)
+        del reader
+        try:
+            writer.write(PREFACE)
+            for _ in range(500):
+                writer.write(PING * 100)
+                await writer.drain()
+                # The honest client lives in this loop too.
+                await asyncio.sleep(0.001)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+async def gzip_bombs(stage):
+    """Send 60 MiB of zeros as 60 KiB, over HTTP and gRPC."""
+    bomb = bytes(60 << 20)
+    packed = gzip.compress(bomb)
+    host, port = endpoints(stage)[1]
+    headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
+    channel = grpc.aio.insecure_channel(stage.grpc_endpoint, compression=grpc.Compression.Gzip)
+    async with aiohttp.ClientSession() as session, channel:
+        while True:
+            async with session.post(f"http://{host}:{port}/v1/traces", data=packed, headers=headers) as response:
+                assert response.status == 400
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await channel.unary_unary(METHOD)(bomb, timeout=10)
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pytest.param(header_only_streams, id="f41 a4"),
+        pytest.param(rapid_reset, id="f41 a3"),
+        pytest.param(idle_connections, id="f41 a4 idle"),
+        pytest.param(pings, id="a5"),
+        pytest.param(gzip_bombs, id="f40 a1"),
+    ],
+)
+async def test_an_honest_client_beside_a_stranger_loses_nothing(stage, attack):
+    async with Downstream() as downstream:
+        exporter = {"endpoint": downstream.endpoint, "tls": {"insecure": True}}
+        protocols = {"grpc": {"max_recv_msg_size_mib": 16}, "http": {"max_request_body_size_mib": 64}}
+        running = await stage({"exporters": {"otlp": exporter}, "receivers": {"otlp": {"protocols": protocols}}})
+        load = Load(
+            running.grpc_endpoint, lambda number: a_request([a_span(number=number + 1)]), callers=2, per_second=50
+        )
+        attacking = asyncio.create_task(attack(running))
+        sending = asyncio.create_task(load.run())
+        peak = 0
+        for _ in range(20):
+            await asyncio.sleep(0.1)
+            peak = max(peak, running.rss_bytes)
+        load.stop()
+        await sending
+        assert not attacking.done()
+        attacking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await attacking
+        await until(lambda: not load.acked - arrived(downstream.taken))
+
+        assert load.refused == {}
+        assert load.acked
+        assert peak < MEMORY
+
+
+async def test_f47_without_file_descriptors_it_waits_and_recovers(stage):
+    async with Downstream() as downstream:
+        running = await stage({"exporters": {"otlp": {"endpoint": downstream.endpoint, "tls": {"insecure": True}}}})
+        await peers.export(running.grpc_endpoint, a_request([a_span(number=1)]))
+        used = len(os.listdir(f"/proc/{running.pid}/fd"))  # noqa: PTH208 - a count
+        limits = resource.prlimit(running.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (used + 8, limits[1]))
+        host, port = endpoints(running)[1]
+        writers = [(await asyncio.open_connection(host, port))[1] for _ in range(50)]
+        await asyncio.sleep(0.5)
+        for writer in writers:
+            writer.close()
+        resource.prlimit(running.pid, resource.RLIMIT_NOFILE, limits)
+
+        async def is_served():
+            try:
+                await peers.export(running.grpc_endpoint, a_request([a_span(number=2)]))
+            except grpc.aio.AioRpcError:
+                return False
+            return True
+
+        await until(is_served)
+        await until(lambda: len(arrived(downstream.taken)) == 2)
+        assert await running.stop() == 0
