@@ -17,6 +17,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from enricher.evidence import bounded_json
+from enricher.evidence.bounded_json import COUNT_FROM
 from enricher.otlp.attributes import digest
 from enricher.semconv import SAFE_ID, TERMINAL
 
@@ -129,8 +131,9 @@ def _read_text(text: str, said: Said, nested: int, *, alone: bool) -> None:
 
 def _json(text: str) -> Any:
     try:
-        return orjson.loads(text)
+        return bounded_json.loads(text.encode()) if len(text) > COUNT_FROM else orjson.loads(text)
     except ValueError:
+        # What is too much of it, and lone surrogates, are no JSON either.
         return None
 
 

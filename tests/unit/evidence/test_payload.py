@@ -479,6 +479,18 @@ def test_texts_that_are_no_payload_say_nothing(text):
     assert not read(text)
 
 
+def test_a8_a_large_payload_of_nothing_but_empty_values_is_not_decoded():
+    bomb = '{"usage": {"prompt_tokens": 1}, "data": [' + "{}," * 3_100_000 + "{}]}"
+
+    assert read(bomb).unreadable
+
+
+def test_a_large_payload_of_much_text_is_read():
+    run = a_run_payload() | {"instructions": "long " * (1 << 20)}
+
+    assert [each.usage[:2] for each in read(as_json(run)).runs] == [(1200, 340)]
+
+
 @pytest.mark.parametrize(
     "text",
     ['{"assistant_id": NaN}', '{"assistant_id": 1}}', "{'assistant_id': 1}", '"thread.run', '{"assistant_id": \ud800}'],
