@@ -80,9 +80,9 @@ async def main() -> None:
     for spans in (20, 512):
         requests = generate.requests(Kind(spans, 0), 4000 // spans)
         with tempfile.TemporaryDirectory(prefix="enricher-benchmark-") as folder:
-            nobody = peers.free_endpoint()
-            ours = await stage.start(stage_config(nobody), Path(folder) / "s")
-            theirs = await collector.start(collector.build(), collector_config(nobody, Path(folder)), Path(folder) / "c")
+            nobody, queue = peers.free_endpoint(), Path(folder)
+            ours = await stage.start(stage_config(nobody), queue / "stage")
+            theirs = await collector.start(collector.build(), collector_config(nobody, queue), queue / "collector")
             rates: dict[str, list[float]] = {"stage": [], "collector": []}
             try:
                 for number in range(ROUNDS):
