@@ -50,6 +50,9 @@ def audit(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
     found = prices.load()
     report = counted.report(found[0]) if found else counted.report()
     data = as_data(report, read, found[1] if found else None)
+    if html is not None:
+        # Before anything is printed: whoever reads the tables may leave (`| head`).
+        _write(html, data)
     if as_json:
         typer.echo(json.dumps(data, indent=2))
     else:
@@ -58,8 +61,6 @@ def audit(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
         from enricher.cli.audit_tables import print_report  # noqa: PLC0415
 
         print_report(Console(highlight=False), data)
-    if html is not None:
-        _write(html, data)
     if read["unreadable"]:
         raise typer.Exit(1)
 
