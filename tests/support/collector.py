@@ -8,23 +8,17 @@ name that says what is in it, so a changed component list builds a new one and a
 from __future__ import annotations
 
 import copy
-import fcntl
-import hashlib
-import os
-import platform
-import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import yaml
 
-from tests.support import peers
+from tests.support import cache, peers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 VERSION = "0.160.0"
 BUILDER = f"go.opentelemetry.io/collector/cmd/builder@v{VERSION}"
@@ -128,51 +122,24 @@ def manifest(output: Path | None = None) -> str:
 
 def cached() -> Path:
     """Return where the binary for this component list and machine is or will be."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    contents = f"{manifest()}{platform.system()}-{platform.machine()}"
-    digest = hashlib.sha256(contents.encode()).hexdigest()[:12]
-    return home / "enricher-peers" / f"otelcol-{VERSION}-{digest}" / "otelcol"
+    return cache.folder(f"otelcol-{VERSION}", manifest().encode()) / "otelcol"
 
 
 def build() -> Path:
     """Return the binary, built first where this machine has none; skips or fails the test where that cannot be done."""
-    binary = cached()
-    if binary.exists():
-        return binary
-    go = shutil.which("go")
-    if go is None:
-        peers.missing("`go` is not on PATH; it builds the Collector (1.26 or later, see docs/development.md)")
-    binary.parent.mkdir(parents=True, exist_ok=True)
-    with (binary.parent / "lock").open("w") as lock:
-        # Two sessions that start together: the second waits here and finds the first one's binary.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not binary.exists():
-            _build(go, binary)
-    return binary
+    return cache.built(cached(), _build, "the Collector")
 
 
-def _build(go: str, binary: Path) -> None:
-    log = binary.parent / "build.log"
-    with tempfile.TemporaryDirectory(dir=binary.parent) as directory, log.open("wb") as out:
-        file, output = Path(directory) / "manifest.yaml", Path(directory) / "out"
-        file.write_text(manifest(output), encoding="utf-8")
-        # -e: the file exporter's own tests import a module that not every proxy holds, and `go mod tidy` follows
-        # the tests of what it tidies. What the binary itself needs still has to be there, or the compiler stops.
-        flags = subprocess.run([go, "env", "GOFLAGS"], capture_output=True, text=True, check=True).stdout.strip()
-        done = subprocess.run(
-            [go, "run", BUILDER, "--config", file],
-            env={**os.environ, "GOFLAGS": f"{flags} -e".strip(), "TMPDIR": directory},
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-        if done.returncode == 0:
-            (output / "otelcol").rename(binary)
-    if done.returncode != 0:
-        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-        peers.missing(f"the Collector could not be built; the end of {log}:\n{tail}")
+def _build(directory: Path, log: BinaryIO) -> Path:
+    go = cache.tool("go", "builds the Collector")
+    file, output = directory / "manifest.yaml", directory / "out"
+    file.write_text(manifest(output), encoding="utf-8")
+    # -e: the file exporter's own tests import a module that not every proxy holds, and `go mod tidy` follows the
+    # tests of what it tidies. What the binary itself needs still has to be there, or the compiler stops.
+    flags = subprocess.run([go, "env", "GOFLAGS"], capture_output=True, text=True, check=True).stdout.strip()
+    command = [go, "run", BUILDER, "--config", file]
+    cache.run(command, directory, log, GOFLAGS=f"{flags} -e".strip(), TMPDIR=str(directory))
+    return output / "otelcol"
 
 
 if __name__ == "__main__":
