@@ -31,6 +31,9 @@ MAX_ELEMENTS = 250_000
 """Most messages that a request may hold. Each costs some 90 bytes parsed and only 2 on the wire, so a size
 limit alone lets 64 MiB grow to several GiB."""
 
+FIELDS_EACH, FIELDS_FREE = 3, 1000
+"""Fields that are walked for each message, and besides: those of an envelope come to two and a third for each."""
+
 COUNT_FROM_BYTES = 1 << 20
 """Requests below this size are not counted: even one of nothing but empty spans stays under 50 MiB parsed."""
 
@@ -164,10 +167,11 @@ def exceeds(data: bytes, limit: int) -> bool:  # noqa: C901 - a walk over the wi
     """
     Tell whether a request holds more than `limit` messages on its three levels, without expanding any.
 
-    Stops at the limit, so a hostile request costs no more than a large honest one. Malformed bytes end the
-    count early; the parse that follows refuses them.
+    Stops at the limit, so a hostile request costs no more than a large honest one; for the same reason more than
+    `FIELDS_EACH` fields for each of the messages allowed are too many. Malformed bytes end the count early; the parse
+    that follows refuses them.
     """
-    count = 0
+    count = fields = 0
     # (position, end, level); level 0 is the request, 2 a scope, whose items are counted and not entered.
     stack = [(0, len(data), 0)]
     while stack:
@@ -176,6 +180,11 @@ def exceeds(data: bytes, limit: int) -> bool:  # noqa: C901 - a walk over the wi
             try:
                 tag, at = _varint(data, at)
                 wire_type = tag & 7
+                fields += 1
+                if fields > FIELDS_EACH * limit + FIELDS_FREE:
+                    return True
+                if tag < 8:  # field 0, which there is not: 60 MiB of zeros are no request
+                    break
                 if wire_type == 2:
                     size, at = _varint(data, at)
                     if tag >> 3 == (1 if level == 0 else 2):

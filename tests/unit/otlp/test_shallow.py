@@ -192,3 +192,24 @@ def test_wire_compatible_with_the_real_messages():
     assert parsed.resourced[0].schema_url == [b"r"]
     assert parsed.resourced[0].scoped[0].schema_url == [b"s"]
     assert bytes(parsed.resourced[0].scoped[0].items[0]) == b"\x2a\x01n"
+
+
+def test_a7_f40_zeros_are_not_walked_to_their_end():
+    # A field has a number: what has none is no request, and the parse says so.
+    assert not shallow.exceeds(bytes(2 << 20), 100)
+    with pytest.raises(BadRequestError, match="not an OTLP export request"):
+        shallow.parse(bytes(2 << 20))
+
+
+def test_a7_small_fields_without_end_are_too_many():
+    most = shallow.FIELDS_EACH * 100 + shallow.FIELDS_FREE
+
+    assert shallow.exceeds(b"\x20\x01" * (most + 1), 100)
+    assert not shallow.exceeds(b"\x20\x01" * most, 100)
+
+
+def test_every_field_that_an_envelope_has_leaves_room_for_the_most_messages():
+    one = shallow.assemble(b"r", b"u", b"s", b"u", [b"a"]).SerializeToString()
+
+    assert not shallow.exceeds(one * 1000, 3000)
+    assert shallow.exceeds(one * 1000, 2999)
