@@ -103,6 +103,7 @@ class Hold:
         self._files_are_full = False
         self._ticking: asyncio.Task[None] | None = None
         self._releasing: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
 
     async def start(self) -> None:
         """Take over what the store holds and remembers, and begin to watch deadlines."""
@@ -129,6 +130,7 @@ class Hold:
             with suppress(asyncio.CancelledError):
                 await self._ticking
             self._ticking = None
+        self._stopping.set()
         if self._releasing:
             await asyncio.wait(self._releasing)
         self._write_down()
@@ -331,9 +333,10 @@ class Hold:
             except StoreError as error:
                 # They are in the store still, and a restart finds them there.
                 _log.error("held spans cannot be moved to the queue", spans=len(rows), error=str(error))
-                if not self._store.healthy:
+                if self._stopping.is_set() or not self._store.healthy:
                     return
-                await asyncio.sleep(delay)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), delay)
                 delay = min(delay * 2, 5.0)
             else:
                 self._queued()

@@ -17,7 +17,7 @@ from enricher.hold import Hold
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason, Rung
 from enricher.scan import Settings
-from enricher.storage import Store
+from enricher.storage import Store, StoreFullError
 from enricher.write import Policy
 from tests.support.build import (
     a_list,
@@ -292,6 +292,34 @@ async def test_what_was_withdrawn_does_not_leave(tmp_path):
         await stage.hold.withdraw(await stage.hold.commit(passing.waiting))
 
         assert (await stage.store.counts()).held.rows == 0
+
+
+def failing(operation, times, error):
+    """Return the operation, failing the first times that it is called, and an event for the first failure."""
+    failed = asyncio.Event()
+
+    async def fails(*arguments):
+        nonlocal times
+        if times:
+            times -= 1
+            failed.set()
+            raise error
+        return await operation(*arguments)
+
+    return fails, failed
+
+
+async def test_f24_a_stop_does_not_wait_for_room_to_release_and_the_next_start_releases(tmp_path):
+    async with a_stage(tmp_path, wait_duration="50ms") as stage:
+        stage.store.release, failed = failing(stage.store.release, -1, StoreFullError("full"))
+        await stage.take(openllmetry_span(NEW, usage=None))
+        await failed.wait()
+        async with asyncio.timeout(10):
+            await stage.hold.shutdown()
+        assert stage.exporter.got == []
+
+    async with a_stage(tmp_path, wait_duration="50ms") as stage:
+        assert len(await stage.left()) == 1
 
 
 async def test_what_cannot_be_held_is_mended_by_what_is_known(tmp_path):
