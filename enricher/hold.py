@@ -331,9 +331,9 @@ class Hold:
             try:
                 await self._store.release(rows, batches)
             except StoreError as error:
-                # They are in the store still, and a restart finds them there.
                 _log.error("held spans cannot be moved to the queue", spans=len(rows), error=str(error))
-                if self._stopping.is_set() or not self._store.healthy:
+                if self._stopping.is_set():
+                    # They are in the store still, and a restart finds them there.
                     return
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), delay)

@@ -17,7 +17,7 @@ from enricher.hold import Hold
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason, Rung
 from enricher.scan import Settings
-from enricher.storage import Store, StoreFullError
+from enricher.storage import Store, StoreError, StoreFullError
 from enricher.write import Policy
 from tests.support.build import (
     a_list,
@@ -319,6 +319,18 @@ async def test_f24_a_stop_does_not_wait_for_room_to_release_and_the_next_start_r
         assert stage.exporter.got == []
 
     async with a_stage(tmp_path, wait_duration="50ms") as stage:
+        assert len(await stage.left()) == 1
+
+
+async def test_f26_what_a_failing_disk_kept_from_leaving_leaves_when_it_works_again(tmp_path, monkeypatch):
+    async with a_stage(tmp_path, wait_duration="50ms") as stage:
+        stage.store.release, failed = failing(stage.store.release, 1, StoreError("disk I/O error"))
+        await stage.take(openllmetry_span(NEW, usage=None))
+        with monkeypatch.context() as faulty:
+            faulty.setattr(Store, "healthy", False)
+            await failed.wait()
+            await asyncio.sleep(0)
+
         assert len(await stage.left()) == 1
 
 
