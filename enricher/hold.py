@@ -183,7 +183,11 @@ class Hold:
 
     async def withdraw(self, rows: Sequence[int]) -> None:
         """Take candidates out of the store again: their request was refused, and the client has it still."""
-        await self._store.release(rows, [])
+        try:
+            await self._store.release(rows, [])
+        except StoreError:
+            # The client is not to wait for it.
+            self._start_release([*rows], [])
 
     def admit(self, rows: Sequence[int], waiting: Sequence[Waiting]) -> None:
         """Let committed candidates wait; their request is as good as acknowledged."""

@@ -34,6 +34,7 @@ from tests.support.build import (
     openllmetry_span,
 )
 from tests.support.families import langchain_span, openinference_span
+from tests.support.waiting import until
 
 NEW, OLD = "0.45.6", "0.33.12"
 LONG = {"wait_duration": "60s", "evidence_ttl": "120s"}
@@ -292,6 +293,19 @@ async def test_what_was_withdrawn_does_not_leave(tmp_path):
         await stage.hold.withdraw(await stage.hold.commit(passing.waiting))
 
         assert (await stage.store.counts()).held.rows == 0
+
+
+async def test_f26_what_cannot_be_withdrawn_at_once_is_withdrawn_later(tmp_path):
+    async with a_stage(tmp_path) as stage:
+        passing = stage.hold.process(Signal.TRACES, a_request([openllmetry_span(OLD)]))
+        rows = await stage.hold.commit(passing.waiting)
+        stage.store.release, _ = failing(stage.store.release, 2, StoreError("disk I/O error"))
+        await stage.hold.withdraw(rows)
+
+        async def is_withdrawn():
+            return (await stage.store.counts()).held.rows == 0
+
+        await until(is_withdrawn)
 
 
 def failing(operation, times, error):
