@@ -169,7 +169,7 @@ class Delivery:
                 group.fail(lambda: _again(error))
             return
         row = await sending.committing if sending.committing is not None else None
-        if row is not None:
+        if row is not None and not isinstance(error, AnswerError):
             # The drain knows what follows from any answer; it asks once more.
             wait = self._backoff.delay(1, error) if is_for_later else 0.0
             await store.retry(row, store.now() + wait)
@@ -179,7 +179,7 @@ class Delivery:
         elif len(group.requests) > 1 and not isinstance(error, AnswerError):
             self._part(group)
         else:
-            await self._bury(group, error)
+            await self._bury(group, error, row)
 
     def _part(self, group: Group) -> None:
         """Send the halves of what was refused for good; the one that holds the culprit is parted again."""
@@ -217,8 +217,9 @@ class Delivery:
             group.is_taken = True
             self.counts.taken[group.signal] += group.items
 
-    async def _bury(self, group: Group, error: ExportError) -> None:
-        row = await self._commit(group, lease_seconds=LEASE)
+    async def _bury(self, group: Group, error: ExportError, row: int | None) -> None:
+        if row is None:
+            row = await self._commit(group, lease_seconds=LEASE)
         if row is None or self._store is None:
             self.counts.enqueue_failed[group.signal] += group.items
             group.fail(lambda: _again(error))

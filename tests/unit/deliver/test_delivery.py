@@ -221,6 +221,19 @@ async def test_cli_02_what_may_have_been_taken_is_not_sent_in_parts(tmp_path):
         assert [letter.items for letter in await way.store.dead(10)] == [2]
 
 
+async def test_cli_02_what_is_slower_than_patience_and_may_have_been_taken_is_not_sent_again(tmp_path):
+    unreadable = AnswerError(Code.INTERNAL, "downstream's response is larger than 4194304 bytes")
+    async with a_way(tmp_path, unreadable, patience=0.0) as way:
+        way.downstream.open.clear()
+        await way.deliver(1)
+        way.downstream.open.set()
+        await way.delivery.settled()
+        await way.drained()
+
+        assert way.downstream.names == []
+        assert await way.kept() == (0, 1)
+
+
 async def test_f14_a_merged_requests_partial_success_is_a_warning_to_all_and_counted_once(tmp_path):
     async with a_way(tmp_path, b"", partial_success(1, "odd name")) as way:
         way.downstream.open.clear()
