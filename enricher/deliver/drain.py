@@ -158,7 +158,8 @@ class Drain:
                 await self._bury(batch, signal, error)
                 return
         self._backoff.failed(error)
-        if self._backoff.gives_up(self._store.clock() - batch.created):
+        # That a shutdown broke it off says nothing of the batch.
+        if self._draining is not None and self._backoff.gives_up(self._store.clock() - batch.created):
             await self._bury(batch, signal, error)
         else:
             await self._try_again(batch, error)

@@ -300,6 +300,20 @@ async def test_a_batch_that_is_given_up_is_a_dead_letter(tmp_path):
         assert await way.kept() == (0, 1)
 
 
+async def test_f21_a_batch_that_a_stop_breaks_off_is_not_given_up(tmp_path):
+    async with a_way(tmp_path, AWAY, AWAY, enabled=False) as way:
+        await way.deliver(1)
+        way.downstream.arrived.clear()
+        way.downstream.open.clear()
+        await way.drain.start()
+        await way.downstream.arrived.wait()
+        await way.drain.shutdown(0)
+        way.downstream.open.set()
+        await way.drain.settled()
+
+        assert await way.kept() == (1, 0)
+
+
 async def test_f24_what_can_be_neither_delivered_nor_kept_is_refused_with_downstreams_wish(tmp_path):
     async with a_way(tmp_path, RetryableError(Code.UNAVAILABLE, "away", retry_delay=0.5), BAD) as way:
 
