@@ -163,7 +163,11 @@ class Delivery:
         else:
             self._backoff.succeeded()
         if store is None:
-            if len(group.requests) > 1 and not is_for_later and not isinstance(error, AnswerError):
+            # Whoever sent little must not hear that what it was merged into is too large: clients drop that.
+            is_for_each = isinstance(error, PermanentError) and (
+                not is_for_later or error.code == Code.RESOURCE_EXHAUSTED
+            )
+            if len(group.requests) > 1 and is_for_each and not isinstance(error, AnswerError):
                 self._part(group)
             else:
                 group.fail(lambda: _again(error))

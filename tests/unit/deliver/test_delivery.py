@@ -209,6 +209,20 @@ async def test_without_a_queue_only_the_culprit_hears_of_the_refusal(tmp_path):
         assert answers[2].code == Code.INVALID_ARGUMENT
 
 
+async def test_f07_without_a_queue_requests_that_are_too_large_together_are_sent_apart(tmp_path):
+    def one_at_most(request):
+        return TOO_LARGE if len(items_of(request)) > 1 else b""
+
+    async with a_way(tmp_path, *[one_at_most] * 6, queue=False) as way:
+        way.downstream.open.clear()
+        calls = [asyncio.create_task(way.deliver(number)) for number in range(1, 4)]
+        await way.downstream.arrived.wait()
+        way.downstream.open.set()
+
+        assert await asyncio.gather(*calls) == [b"", b"", b""]
+        assert sorted(way.downstream.names) == [1, 2, 3]
+
+
 async def test_cli_02_what_may_have_been_taken_is_not_sent_in_parts(tmp_path):
     async with a_way(tmp_path, b"", AnswerError(Code.INTERNAL, "too long an answer")) as way:
         way.downstream.open.clear()
