@@ -47,6 +47,11 @@ class Backoff:
         """Whether so many tries failed that one at a time is enough."""
         return self._failures > SPARED
 
+    @property
+    def is_pausing(self) -> bool:
+        """Whether it is too early for the next try."""
+        return max(self._paused_until, self._throttled_until) > self._clock()
+
     def succeeded(self) -> None:
         """Say that downstream answered; whoever pauses goes on, unless downstream asked for time."""
         if self._failures:

@@ -62,6 +62,7 @@ class Delivery:
         self._patience, self._queued = patience, queued
         self._lanes: dict[Signal, Lane] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._is_trying = False
         self._loop: asyncio.AbstractEventLoop
 
     async def start(self) -> None:
@@ -97,16 +98,31 @@ class Delivery:
     async def _leave(self, group: Group) -> None:
         sending = _Sending(group)
         try:
-            if self._store is not None and self._backoff.is_troubled:
-                await self._keep(group, RetryableError(Code.UNAVAILABLE, "downstream is away"))
-            else:
+            if self._store is None or not self._backoff.is_troubled:
                 await self._send(sending)
+            elif await self._commit(group) is None:
+                await self._try_unkept(sending)
         except Exception as error:  # noqa: BLE001 - whoever waits must get an answer
             _log.exception("a request could not be delivered", destination=self.destination)
             name = type(error).__name__
             group.fail(lambda: RetryableError(Code.UNAVAILABLE, f"internal error in delivery: {name}"))
         finally:
             self._free_lane(sending)
+
+    async def _try_unkept(self, sending: _Sending) -> None:
+        """
+        Send what cannot be kept, one group at a time and when a try is due; refuse it otherwise.
+
+        Where nothing is queued nobody else would find out that downstream is back.
+        """
+        if self._is_trying or self._backoff.is_pausing:
+            self._refuse(sending.group, RetryableError(Code.UNAVAILABLE, "downstream is away"))
+            return
+        self._is_trying = True
+        try:
+            await self._send(sending)
+        finally:
+            self._is_trying = False
 
     async def _send(self, sending: _Sending) -> None:
         group, timer = sending.group, None
@@ -193,11 +209,14 @@ class Delivery:
 
     async def _keep(self, group: Group, error: ExportError) -> None:
         """Commit and acknowledge; or else refuse, with what downstream said."""
-        delay = error.retry_delay if isinstance(error, RetryableError) else None
         if await self._commit(group) is None:
-            self.counts.enqueue_failed[group.signal] += group.items
-            text = f"neither delivered nor kept: {error.details}"
-            group.fail(lambda: RetryableError(Code.UNAVAILABLE, text, retry_delay=delay or ADVISED_RETRY_DELAY))
+            self._refuse(group, error)
+
+    def _refuse(self, group: Group, error: ExportError) -> None:
+        delay = error.retry_delay if isinstance(error, RetryableError) else None
+        self.counts.enqueue_failed[group.signal] += group.items
+        text = f"neither delivered nor kept: {error.details}"
+        group.fail(lambda: RetryableError(Code.UNAVAILABLE, text, retry_delay=delay or ADVISED_RETRY_DELAY))
 
     async def _commit(self, group: Group, lease_seconds: float = 0.0) -> int | None:
         """Write the group into the queue as one batch, acknowledge it and return its row; none if that cannot be."""

@@ -364,6 +364,44 @@ async def test_f24_what_is_slow_and_cannot_be_kept_waits_for_downstream(tmp_path
         assert way.downstream.names == [1]
 
 
+async def no_room(*_, **__):
+    raise StoreFullError("full")
+
+
+async def test_f24_a_full_store_does_not_hide_that_downstream_is_back(tmp_path):
+    async with a_way(tmp_path, AWAY) as way:
+        await way.drain.start()
+        way.store.enqueue = no_room
+        with pytest.raises(RetryableError, match="away"):
+            await way.deliver(1)
+
+        await way.deliver(2)
+        await way.deliver(3)
+        assert way.downstream.names == [2, 3]
+        assert not way.backoff.is_troubled
+
+
+async def test_f24_what_cannot_be_kept_tries_a_downstream_in_trouble_one_at_a_time_and_no_earlier_than_it_may(tmp_path):
+    async with a_way(tmp_path, AWAY) as way:
+        way.store.enqueue = no_room
+        with pytest.raises(RetryableError, match="away"):
+            await way.deliver(1)
+        way.downstream.arrived.clear()
+        way.downstream.open.clear()
+        trying = asyncio.create_task(way.deliver(2))
+        await way.downstream.arrived.wait()
+        with pytest.raises(RetryableError, match="neither delivered nor kept: downstream is away"):
+            await way.delivery.deliver(Signal.LOGS, b"", 1)
+        way.downstream.open.set()
+        await trying
+        way.backoff.failed(RetryableError(Code.UNAVAILABLE, "slow down", retry_delay=60.0))
+        with pytest.raises(RetryableError, match="neither delivered nor kept: downstream is away"):
+            await way.deliver(3)
+
+        assert way.downstream.names == [2]
+        assert way.counts.enqueue_failed == {Signal.TRACES: 2, Signal.LOGS: 1}
+
+
 async def test_without_a_queue_the_client_gets_every_refusal(tmp_path):
     async with a_way(tmp_path, AWAY, BAD, queue=False) as way:
         for error in (AWAY, BAD):
