@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from enricher.deliver.drain import LEASE, OPERATOR
+from enricher.deliver.insist import insist
 from enricher.deliver.lanes import Lane
 from enricher.errors import AnswerError, ExportError, PermanentError, RetryableError
 from enricher.otlp.shallow import Signal
@@ -62,6 +63,7 @@ class Delivery:
         self._patience, self._queued = patience, queued
         self._lanes: dict[Signal, Lane] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
         self._is_trying = False
         self._loop: asyncio.AbstractEventLoop
 
@@ -72,6 +74,7 @@ class Delivery:
 
     async def shutdown(self, grace: float = 0.0) -> None:
         """Let what was acknowledged and is still being sent be answered for `grace` seconds; it is in the store."""
+        self._stopping.set()
         if self._leaving:
             await asyncio.wait(self._leaving, timeout=grace)
 
@@ -162,13 +165,10 @@ class Delivery:
             self._lanes[sending.group.signal].ended()
 
     async def _delete(self, sending: _Sending) -> None:
-        if self._store is None or sending.committing is None or (row := await sending.committing) is None:
+        store = self._store
+        if store is None or sending.committing is None or (row := await sending.committing) is None:
             return
-        try:
-            await self._store.confirm([row])
-        except StoreError as error:
-            # The next start sends it again: a duplicate rather than a loss.
-            _log.error("the queue cannot be written", batch=row, error=str(error))
+        await insist(lambda: store.confirm([row]), row, self._stopping)
 
     async def _refused(self, sending: _Sending, error: ExportError) -> None:
         group, store = sending.group, self._store
@@ -192,14 +192,14 @@ class Delivery:
         if row is not None and not isinstance(error, AnswerError):
             # The drain knows what follows from any answer; it asks once more.
             wait = self._backoff.delay(1, error) if is_for_later else 0.0
-            await store.retry(row, store.now() + wait)
+            await insist(lambda: store.retry(row, store.now() + wait), row, self._stopping)
             self._loop.call_later(wait, self._queued)
         elif is_for_later:
             await self._keep(group, error)
         elif len(group.requests) > 1 and not isinstance(error, AnswerError):
             self._part(group)
         else:
-            await self._bury(group, error, row)
+            await self._bury(sending, error, row)
 
     def _part(self, group: Group) -> None:
         """Send the halves of what was refused for good; the one that holds the culprit is parted again."""
@@ -240,10 +240,10 @@ class Delivery:
             group.is_taken = True
             self.counts.taken[group.signal] += group.items
 
-    async def _bury(self, group: Group, error: ExportError, row: int | None) -> None:
-        if row is None:
-            row = await self._commit(group, lease_seconds=LEASE)
-        if row is None or self._store is None:
+    async def _bury(self, sending: _Sending, error: ExportError, row: int | None) -> None:
+        group, store = sending.group, self._store
+        identity = await self._commit(group, lease_seconds=LEASE) if row is None else row
+        if identity is None or store is None:
             self.counts.enqueue_failed[group.signal] += group.items
             group.fail(lambda: _again(error))
             return
@@ -254,7 +254,9 @@ class Delivery:
             code=error.code,
             reason=error.details[:256],
         )
-        await self._store.bury(row, error.details[:1024], error.code)
+        # Acknowledged; nobody is to wait for a store that fails meanwhile.
+        self._free_lane(sending)
+        await insist(lambda: store.bury(identity, error.details[:1024], error.code), identity, self._stopping)
         self.counts.dead(group.signal, group.items)
 
 

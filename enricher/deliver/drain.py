@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from enricher.deliver.insist import insist
 from enricher.errors import ExportError, RetryableError
 from enricher.otlp.shallow import Signal, halves
 from enricher.otlp.status import Code, rejected
 from enricher.storage import Batch, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from enricher.deliver import Exporter
     from enricher.deliver.backoff import Backoff
@@ -67,6 +68,7 @@ class Drain:
         self._something = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
         self._sending: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
 
     async def start(self) -> None:
         """Begin to send."""
@@ -74,6 +76,7 @@ class Drain:
 
     async def shutdown(self, grace: float = 0.0) -> None:
         """Stop, and let what is being sent be answered for `grace` seconds. What is left stays in the queue."""
+        self._stopping.set()
         if self._draining is not None:
             self._draining.cancel()
             with suppress(asyncio.CancelledError):
@@ -126,15 +129,15 @@ class Drain:
             self.counts.in_flight += 1
             answer = await self._exporter.export(signal, batch.body)
         except ExportError as error:
-            await self._settle(batch, self._refused(batch, signal, error))
+            await self._refused(batch, signal, error)
         except Exception:  # noqa: BLE001 - a bug in an exporter must not cost a batch
             _log.exception("a batch could not be sent; it is tried again", destination=self._destination)
             self._backoff.failed()
-            await self._settle(batch, self._try_again(batch, None))
+            await self._try_again(batch, None)
         else:
             self._backoff.succeeded()
             self.counts.delivered(signal, batch.items, rejected(answer))
-            await self._settle(batch, self._store.confirm([batch.id]))
+            await self._insist(batch, lambda: self._store.confirm([batch.id]))
         finally:
             self.counts.in_flight -= 1
 
@@ -150,16 +153,21 @@ class Drain:
             parts = halves(batch.body) if is_too_large or len(batch.body) > SMALL_BYTES else []
             if parts:
                 self.counts.splits += 1
-                await self._store.split(
-                    batch.id, [Batch(self._destination, batch.signal, body, items) for body, items in parts]
-                )
+                try:
+                    await self._store.split(
+                        batch.id, [Batch(self._destination, batch.signal, body, items) for body, items in parts]
+                    )
+                except StoreError as failure:
+                    # Not again at once: what waits for room must not keep from sending what would make it.
+                    _log.error("the queue cannot be written", batch=batch.id, error=str(failure))
+                    await self._try_again(batch, error)
                 return
             if is_too_large:
                 await self._bury(batch, signal, error)
                 return
         self._backoff.failed(error)
         # That a shutdown broke it off says nothing of the batch.
-        if self._draining is not None and self._backoff.gives_up(self._store.clock() - batch.created):
+        if not self._stopping.is_set() and self._backoff.gives_up(self._store.clock() - batch.created):
             await self._bury(batch, signal, error)
         else:
             await self._try_again(batch, error)
@@ -173,7 +181,7 @@ class Drain:
             seconds=round(wait, 1),
             code=None if error is None else error.code,
         )
-        await self._store.retry(batch.id, self._store.now() + wait)
+        await self._insist(batch, lambda: self._store.retry(batch.id, self._store.now() + wait))
         asyncio.get_running_loop().call_later(wait, self.wake)
 
     async def _bury(self, batch: QueuedBatch, signal: Signal, error: ExportError) -> None:
@@ -184,12 +192,8 @@ class Drain:
             code=error.code,
             reason=error.details[:256],
         )
-        await self._store.bury(batch.id, error.details[:1024], error.code)
+        await self._insist(batch, lambda: self._store.bury(batch.id, error.details[:1024], error.code))
         self.counts.dead(signal, batch.items)
 
-    async def _settle(self, batch: QueuedBatch, change: Awaitable[object]) -> None:
-        try:
-            await change
-        except StoreError as error:
-            # The next start sends it again: a duplicate rather than a loss.
-            _log.error("the queue cannot be written", batch=batch.id, error=str(error))
+    async def _insist(self, batch: QueuedBatch, change: Callable[[], Awaitable[object]]) -> None:
+        await insist(change, batch.id, self._stopping)

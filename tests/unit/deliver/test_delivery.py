@@ -16,7 +16,7 @@ from enricher.deliver.drain import Drain
 from enricher.errors import AnswerError, PermanentError, RetryableError
 from enricher.otlp.shallow import Signal
 from enricher.otlp.status import Code, partial_success, rejected
-from enricher.storage import Store, StoreFullError
+from enricher.storage import Store, StoreError, StoreFullError
 from tests.support.build import a_request, a_span, items_of
 from tests.support.waiting import until
 
@@ -326,6 +326,44 @@ async def test_f21_a_batch_that_a_stop_breaks_off_is_not_given_up(tmp_path):
         await way.drain.settled()
 
         assert await way.kept() == (1, 0)
+
+
+def failing_once(operation):
+    """Return the operation as a store has it whose disk fails at the first call."""
+    failures = [StoreError("disk I/O error")]
+
+    async def fails_once(*arguments):
+        if failures:
+            raise failures.pop()
+        return await operation(*arguments)
+
+    return fails_once
+
+
+@pytest.mark.parametrize(
+    ("operation", "answer", "left"),
+    [("confirm", b"", 0), ("retry", AWAY, 0), ("bury", BAD, 1), ("split", TOO_LARGE, 0)],
+)
+@pytest.mark.parametrize("patience", [60.0, 0.0])
+async def test_f26_a_disk_that_fails_for_a_moment_parks_no_batch_and_sends_none_twice(
+    tmp_path, operation, answer, left, patience
+):
+    kept_first = [AWAY] if patience else []
+    async with a_way(tmp_path, *kept_first, answer, answer, patience=patience) as way:
+        setattr(way.store, operation, failing_once(getattr(way.store, operation)))
+        way.downstream.open.clear()
+        call = asyncio.create_task(way.deliver(1, 2))
+        await way.downstream.arrived.wait()
+        if not patience:
+            await call
+        way.downstream.open.set()
+        await call
+        await way.drained()
+        queued, dead = await way.kept()
+
+        assert (queued, dead) == (0, 2 * left)
+        assert sorted(way.downstream.names) == ([] if left else [1, 2])
+        assert way.counts.sent[Signal.TRACES] + dead == 2
 
 
 async def test_f24_what_can_be_neither_delivered_nor_kept_is_refused_with_downstreams_wish(tmp_path):

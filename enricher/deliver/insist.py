@@ -1,0 +1,41 @@
+"""Changes of claimed batches that the store has to take, though it may fail for a while (F26)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from enricher.storage import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+
+_log = structlog.get_logger()
+
+
+async def insist(change: Callable[[], Awaitable[object]], batch: int, stopping: asyncio.Event) -> None:
+    """
+    Change a batch's row, again after each failure; given up once `stopping` is set.
+
+    A row that never hears how its batch ended is nobody's until its lease ends, and is sent again then.
+    """
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            await change()
+        except StoreError as error:
+            _log.error("the queue cannot be written", batch=batch, error=str(error))
+            if stopping.is_set():
+                # The next start sends it again: a duplicate rather than a loss.
+                return
+        else:
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
