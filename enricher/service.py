@@ -7,7 +7,7 @@ Downstream first, receivers last, so that nothing comes in that cannot go out; s
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -158,15 +158,12 @@ class Service:
         """
         passing = None
         try:
-            with self._admission.admit(len(request)):
+            with ExitStack() as admitted:
+                admitted.enter_context(self._admission.admit(len(request)))
                 passing = self._process(signal, request)
-                if passing.waiting and self._hold is not None:
-                    # A client that leaves must not leave rows behind of which nobody knows.
-                    answer = await asyncio.shield(asyncio.create_task(self._hold_and_send(self._hold, passing)))
-                elif passing.processed.request:
-                    answer = await self._deliver(signal, passing.processed.request, passing.processed.items)
-                else:
-                    answer = b""
+                sending = asyncio.create_task(self._send_on(signal, passing, admitted.pop_all()))
+            # A client that leaves must not leave rows behind of which nobody knows, nor memory that nobody counts.
+            answer = await asyncio.shield(sending)
         except BadRequestError:
             self._counters.answered(signal, Answer.BAD_REQUEST)
             raise
@@ -187,6 +184,14 @@ class Service:
         if self._hold is not None:
             self._hold.learned(passing.touched)
         return passing
+
+    async def _send_on(self, signal: Signal, passing: live.Passing, admitted: ExitStack) -> bytes:
+        with admitted:
+            if passing.waiting and self._hold is not None:
+                return await self._hold_and_send(self._hold, passing)
+            if passing.processed.request:
+                return await self._deliver(signal, passing.processed.request, passing.processed.items)
+            return b""
 
     async def _deliver(self, signal: Signal, request: bytes, items: int) -> bytes:
         """Deliver to every destination, and return the first one's answer."""

@@ -18,6 +18,7 @@ from enricher.storage import StoreError, StoreFullError
 from tests.support.build import a_request, a_span, items_of, openllmetry_span
 from tests.support.downstream import Downstream
 from tests.support.http_downstream import HttpDownstream
+from tests.support.waiting import until
 
 
 def config(tmp_path, *overrides):
@@ -224,6 +225,32 @@ async def test_f24_what_can_be_neither_delivered_nor_kept_is_refused_for_a_secon
     await service.shutdown(0)
 
     assert refused.value.retry_delay == 1.0
+
+
+async def test_f45_a_request_whose_client_left_counts_as_in_flight_until_it_has_left_too(tmp_path, monkeypatch):
+    exporter = Exporter()
+    export, is_open = exporter.export, asyncio.Event()
+
+    async def stalling(signal, request):
+        await is_open.wait()
+        return await export(signal, request)
+
+    exporter.export = stalling
+    service = a_service(monkeypatch, {"file": exporter}, tmp_path, "hold.enabled=false")
+    await service.start()
+    request = a_request([a_span()])
+    call = asyncio.create_task(service.consume(Signal.TRACES, request))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    while_it_leaves = service._admission.in_flight
+    is_open.set()
+    await until(lambda: service._admission.in_flight == 0)
+    await service.shutdown(0)
+
+    assert while_it_leaves == len(request)
+    assert exporter.sent == [request]
 
 
 async def test_f44_the_end_of_the_stores_writer_is_told_and_ends_the_stage(tmp_path, monkeypatch):
