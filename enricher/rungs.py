@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     StartKey = tuple[str, str, str, int]
 
 LISTED: Final = "openai.assistant.run"
-"""How the names of spans begin of which there is one for each listing of the run's messages."""
+"""How the names of spans begin of which there is one for each listing of the run's messages; a stream is not listed."""
+
+STREAM: Final = "_stream"
 
 LATE_NS: Final = 10_000_000_000
 """How long after a span's end the first evidence of its run may begin (an application logs the answer afterwards)."""
@@ -259,7 +261,7 @@ def has_other_counts(candidate: Candidate, usage: Usage | None) -> bool:
     """Tell whether the span states token counts of its own that are not the run's."""
     pair = candidate.own_pair
     # A stream span that was left early carries the counts of its first steps.
-    if usage is None or pair is None or candidate.span_name.endswith("_stream"):
+    if usage is None or pair is None or candidate.span_name.endswith(STREAM):
         return False
     counts = (usage.prompt, usage.completion)
     return pair != counts and not (SWAPPED_USAGE in candidate.defects and pair == counts[::-1])
@@ -361,6 +363,6 @@ def start_key(candidate: Candidate) -> StartKey:
 
     Spans of other names share it with no other span.
     """
-    if candidate.span_name.startswith(LISTED):
+    if candidate.span_name.startswith(LISTED) and not candidate.span_name.endswith(STREAM):
         return candidate.service, candidate.scope, candidate.rule.name, candidate.start
     return candidate.service, candidate.trace_id.hex(), candidate.span_id.hex(), candidate.start

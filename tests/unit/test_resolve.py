@@ -1029,6 +1029,18 @@ def test_twins_of_two_runs_tell_nothing():
     assert found[2].usage is None
 
 
+def test_streams_that_began_in_the_same_nanosecond_are_runs_of_their_own():
+    """A stream has one span, whatever is listed afterwards."""
+    found = climb(
+        openllmetry_span(NEW, stream=True),
+        openllmetry_span(NEW, stream=True, usage=(900, 250), trace=2, answers=["No."], messages=[2]),
+        final(),
+    )
+
+    assert decided(found[0]) == (Rung.TRACE, run_id(), FIRST)
+    assert found[1].run is None
+
+
 @pytest.mark.parametrize(
     "digits",
     [
