@@ -135,9 +135,10 @@ def process(  # noqa: PLR0913 - the request, what is known, and the time
 
 
 def lacks_what_matters(candidate: Candidate) -> bool:
-    """Tell whether the candidate lacks its pair of counts or its model, under every key that could hold them."""
+    """Tell whether the candidate lacks its model or credible counts, under every key that could hold them."""
     return (
         candidate.own_pair is None
+        or candidate.doubtful
         or Fact.REQUEST_MODEL not in candidate.own
         or Fact.RESPONSE_MODEL not in candidate.own
     )

@@ -135,6 +135,29 @@ async def test_a_span_waits_for_its_run_and_leaves_with_it(tmp_path):
         assert stage.hold.counts.released_by_evidence == 1
 
 
+async def test_counts_that_a_known_defect_makes_doubtful_are_waited_for(tmp_path):
+    """Zeros of a stream are the counts of a run that failed, or of steps that said nothing: only the run tells."""
+    failed = a_run_payload("failed", (0, 0))
+    async with a_stage(tmp_path, wait_duration="300ms") as stage:
+        passing = await stage.take(openllmetry_span("0.62.4", stream=True, usage=(0, 0), answers=[]))
+        assert len(passing.waiting) == 1
+        await stage.take(a_log_record(as_json(failed), seconds=21), signal=Signal.LOGS)
+        (raw,) = await stage.left()
+
+        assert attributes(raw)["gen_ai.usage.total_tokens"] == 0
+
+
+async def test_swapped_counts_are_put_right_by_evidence_that_comes_later(tmp_path):
+    async with a_stage(tmp_path, settings=Settings(policy=Policy(repair=True))) as stage:
+        await stage.take(openllmetry_span("0.50.1"))
+        await stage.take(LISTING)
+        await stage.take(FINAL)
+        (raw,) = await stage.left()
+
+        assert attributes(raw)["gen_ai.usage.input_tokens"] == 1200
+        assert attributes(raw)["gen_ai.usage.output_tokens"] == 340
+
+
 async def test_a_request_of_which_all_waits_has_nothing_to_send(tmp_path):
     async with a_stage(tmp_path) as stage:
         passing = await stage.take(openllmetry_span(OLD))
