@@ -19,7 +19,7 @@ from enricher.otlp import shallow
 from enricher.otlp.search import contains_any
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, IDENTITY, Outcome, Reason, Rung
-from enricher.owners import assign, has_counts, run_of
+from enricher.owners import assign, carried, has_counts, run_of
 from enricher.pipeline import Processed, mend
 from enricher.recent import Recent
 from enricher.resolve import resolve
@@ -190,13 +190,16 @@ def _with_owners(
         run_id for each, its in zip(candidates, found, strict=True) if each.may_own and (run_id := run_of(each, its))
     }
     runs = [known for run_id in run_ids if (known := memory.index.runs.get(run_id))]
-    others = [each for each in memory.recent.tied(run_ids, runs) if id(each) not in here]
+    tied = {id(each): each for each in (*memory.recent.tied(run_ids, runs), *memory.recent.carrying(runs))}
+    others = [each for number, each in tied.items() if number not in here]
     found += resolve(others, memory.index, identity_only=True)
+    candidates = [*candidates, *others]
     return assign(
-        [*candidates, *others],
+        candidates,
         found,
         memory.recent.owners,
         lambda each: settled is not None and settled(each, Rung.RUN_ID),
+        carried(candidates, found, memory.index),
     )
 
 

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from enricher.outcome import IDENTITY, Reason
 from enricher.rules import StandsFor
-from enricher.rungs import start_key
+from enricher.rungs import has_counts_of, start_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
+    from enricher.evidence.index import Index
     from enricher.recognise import Candidate
     from enricher.rungs import Resolution, StartKey
 
@@ -42,17 +44,39 @@ def has_counts(candidate: Candidate, resolution: Resolution) -> bool:
     )
 
 
+def carried(candidates: Sequence[Candidate], resolutions: Sequence[Resolution], index: Index) -> set[str]:
+    """
+    Return the runs whose very counts stand on a span of their trace of which nothing tells whose it is.
+
+    It may be another run's that took as much. But if it is this one's, writing would double it.
+    """
+    carrying = [
+        (candidate, run_of(candidate, each))
+        for candidate, each in zip(candidates, resolutions, strict=True)
+        if any(candidate.own_pair or ())
+    ]
+    settled = {run_id for _, run_id in carrying}
+    return {
+        run_id
+        for candidate, of_run in carrying
+        if not of_run
+        for run_id in index.named_in_trace(candidate.trace_id) - settled
+        if (usage := index.runs[run_id].usage) is not None and has_counts_of(candidate, usage)
+    }
+
+
 def assign(
     candidates: Sequence[Candidate],
     resolutions: Sequence[Resolution],
     owned: Mapping[str, StartKey] = MappingProxyType({}),
     settled: Callable[[Candidate], bool] = lambda _: True,
+    doubled: AbstractSet[str] = frozenset(),
 ) -> list[Resolution]:
     """
     Return the resolutions, without usage where another span owns it.
 
     `owned` tells whose runs are already. `settled` tells whether a span with a better claim than a call may still come:
-    then the call must not be written on yet.
+    then the call must not be written on yet. `doubled` are runs whose counts another span seems to carry (`carried`).
     """
     out = list(resolutions)
     spans_of: dict[str, list[int]] = {}
@@ -62,6 +86,9 @@ def assign(
             spans_of.setdefault(run_id, []).append(i)
         elif not candidate.may_own and each.usage is not None:
             out[i] = _without(each, Reason.NOT_OWNER)
+    for i in [i for run_id in doubled - owned.keys() for i in spans_of.pop(run_id, ())]:
+        final = settled(candidates[i]) or not candidates[i].may_own
+        out[i] = _without(out[i], Reason.NOT_OWNER if final else Reason.NOT_SETTLED)
     for run_id, spans in spans_of.items():
         if len(spans) == 1 and candidates[spans[0]].rule.stands_for is StandsFor.RUN and run_id not in owned:
             if not candidates[spans[0]].may_own:

@@ -85,6 +85,12 @@ class Recent:
             ]
         )
 
+    def carrying(self, runs: Iterable[KnownRun]) -> list[Candidate]:
+        """Return the candidates that stand in a trace of one of the runs and carry its counts, in either order."""
+        return self._at(
+            _counts(trace_id, usage[:2]) for run in runs if (usage := run.usage) is not None for trace_id in run.traces
+        )
+
     def near(self, runs: Iterable[KnownRun]) -> list[Candidate]:
         """Return the candidates that may turn out to be of one of the runs."""
         return self._at(
@@ -132,4 +138,9 @@ def _keys(candidate: Candidate) -> list[Hashable]:
         *(("run", run_id) for run_id in candidate.run_ids),
         *(("message", message_id) for message_id in candidate.message_ids),
         (candidate.trace_id, candidate.span_id),
+        *([_counts(candidate.trace_id, pair)] if (pair := candidate.own_pair) else []),
     ]
+
+
+def _counts(trace_id: bytes, pair: tuple[int, int]) -> Hashable:
+    return "counts", trace_id, min(pair), max(pair)

@@ -263,8 +263,13 @@ def has_other_counts(candidate: Candidate, usage: Usage | None) -> bool:
     # A stream span that was left early carries the counts of its first steps.
     if usage is None or pair is None or candidate.span_name.endswith(STREAM):
         return False
-    counts = (usage.prompt, usage.completion)
-    return pair != counts and not (SWAPPED_USAGE in candidate.defects and pair == counts[::-1])
+    return not has_counts_of(candidate, usage)
+
+
+def has_counts_of(candidate: Candidate, usage: Usage) -> bool:
+    """Tell whether the span states the run's counts itself, be it swapped."""
+    pair, counts = candidate.own_pair, (usage.prompt, usage.completion)
+    return pair == counts or (SWAPPED_USAGE in candidate.defects and pair == counts[::-1])
 
 
 def _answered_before(candidate: Candidate, run: KnownRun) -> bool:

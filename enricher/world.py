@@ -15,7 +15,7 @@ from enricher.evidence.index import Index
 from enricher.otlp import shallow
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason
-from enricher.owners import assign
+from enricher.owners import assign, carried
 from enricher.pipeline import Processed, mend
 from enricher.resolve import resolve
 from enricher.rungs import Resolution
@@ -71,7 +71,10 @@ class World:
     def _resolve(self) -> list[Resolution]:
         try:
             resolutions = resolve(self._candidates, self._index)
-            return assign(self._candidates, resolutions) if self._settings.policy.one_owner else resolutions
+            if not self._settings.policy.one_owner:
+                return resolutions
+            doubled = carried(self._candidates, resolutions, self._index)
+            return assign(self._candidates, resolutions, doubled=doubled)
         except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
             self.failures.append(Failure("resolve", traceback.format_exc()))
             return [Resolution(Reason.STEP_FAILED)] * len(self._candidates)

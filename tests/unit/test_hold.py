@@ -472,6 +472,22 @@ async def test_a_span_that_carries_usage_and_has_left_keeps_its_call_from_owning
         assert stage.outcomes[-1].reason is Reason.NOT_OWNER
 
 
+@pytest.mark.parametrize("usage", [(1200, 340), (900, 250)])
+async def test_a_span_around_one_that_carried_the_runs_counts_and_has_left_waits_and_gets_none(tmp_path, usage):
+    """Nothing tells of which run the one that left is; a record that comes meanwhile might."""
+    async with a_stage(tmp_path, wait_duration="300ms") as stage:
+        await stage.take(openllmetry_span("0.34.0", usage=usage, answers=[], trace=1, start=10, end=20))
+        await stage.take(FINAL)
+        passing = await stage.take(langchain_span(number=2, trace=1, start=9, end=21))
+
+        if usage == (900, 250):
+            assert passing.waiting == []
+            return
+        (raw,) = await stage.left()
+        assert "gen_ai.usage.input_tokens" not in attributes(raw)
+        assert stage.outcomes[-1].reason is Reason.NOT_OWNER
+
+
 async def test_f36_without_room_a_call_leaves_without_usage(tmp_path):
     async with a_stage(tmp_path, max_spans=1) as stage:
         await stage.take(_a_look(1), openinference_span(a_run_payload(number=2), number=2, trace=2))

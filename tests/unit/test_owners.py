@@ -129,6 +129,40 @@ def test_a_span_that_carries_the_usage_goes_before_all(version):
     assert with_usage(openllmetry_span(OLD, number=8, more=SHOWN), logfire_span(usage=a_usage(), number=1)) == [1]
 
 
+@pytest.mark.parametrize("version", ["0.34.0", "0.45.6", "0.50.1", NEW])
+@pytest.mark.parametrize("usage", [(1200, 340), (900, 250)])
+def test_a_runs_counts_on_a_span_of_its_trace_that_nothing_ties_are_not_written_again(version, usage):
+    """LangChain has the run, which leaves none for OpenLLMetry's span; that one's counts may well be the same run's."""
+    inner = openllmetry_span(version, usage=usage, answers=[], number=7, trace=1)
+    around = langchain_span(number=2, trace=1, start=9, end=21)
+    final = an_http_span(a_run_payload(), number=3, trace=1, start=18, end=19)
+
+    for order in itertools.permutations([inner, around, final]):
+        assert (2 in with_usage(*order)) is (usage != (1200, 340))
+
+
+def test_a_runs_counts_in_another_trace_are_another_runs():
+    inner = openllmetry_span("0.34.0", answers=[], number=7, trace=4)
+    around = langchain_span(number=2, trace=1, start=9, end=21)
+    final = an_http_span(a_run_payload(), number=3, trace=1, start=18, end=19)
+
+    assert 2 in with_usage(inner, around, final)
+
+
+def test_without_memory_a_run_whose_counts_another_span_may_carry_is_not_settled():
+    inner = openllmetry_span("0.34.0", answers=[], number=7, trace=1)
+    around = langchain_span(number=2, trace=1, start=9, end=21)
+    processed = process(
+        Signal.TRACES,
+        a_request([inner, around, poll("in_progress", 1, parent=2), an_http_span(a_run_payload(), trace=1)]),
+        Settings(),
+    )
+    reasons = {int(each.span_id, 16): each.reason for each in processed.outcomes}
+
+    assert reasons[2] is Reason.NOT_SETTLED
+    assert reasons[1] is Reason.NOT_OWNER
+
+
 def test_0_0_carries_nothing_where_the_run_has_counts():
     """Streams of OpenLLMetry begin with it."""
     zero = openllmetry_span("0.34.0", stream=True, usage=(0, 0), number=7, trace=1, more=SHOWN)
