@@ -132,7 +132,8 @@ def by_text(candidate: Candidate, index: Index, *_: object) -> Resolution | None
     if not candidate.answers or not candidate.trace_id:
         return None
     runs = _possible(candidate, index, index.named_in_trace(candidate.trace_id))
-    return _by_answers(Rung.TEXT, candidate, index, runs, index.of_trace(candidate.trace_id))
+    found = _by_answers(Rung.TEXT, candidate, index, runs, index.of_trace(candidate.trace_id))
+    return _if_all_are_known(found, candidate, index, candidate.trace_id)
 
 
 def _by_answers(rung: Rung, candidate: Candidate, index: Index, runs: set[str], handled: set[str]) -> Resolution | None:
@@ -181,7 +182,18 @@ def by_trace(candidate: Candidate, index: Index, taken: AbstractSet[str], takers
         return None
     if not any(index.runs[run_id].final for run_id in runs):
         return _missing_usage(index, runs)
-    return ambiguous(runs, index) if others else _decide_checked(Rung.TRACE, candidate, index, runs)
+    found = ambiguous(runs, index) if others else _decide_checked(Rung.TRACE, candidate, index, runs)
+    return _if_all_are_known(found, candidate, index, candidate.trace_id)
+
+
+def _if_all_are_known(
+    found: Resolution | None, candidate: Candidate, index: Index, where: bytes | str
+) -> Resolution | None:
+    """Return what was found, unless the span's run may be one that was begun there at its time and never recorded."""
+    if found is None or found.run is None:
+        return found
+    missing = index.is_missing_a_run(where, candidate.start - LATE_NS, candidate.end + LATE_NS)
+    return ambiguous({found.run.run_id}, index) if missing else found
 
 
 def _by_bare_usage(candidate: Candidate, index: Index, *, alone: bool, own: set[bytes]) -> Resolution | None:
@@ -233,7 +245,7 @@ def by_service(candidate: Candidate, index: Index, _: object, takers: Takers) ->
     }
     if found is not None and found.run is not None and rivals - {start_key(candidate)}:
         return ambiguous({found.run.run_id}, index)
-    return found
+    return _if_all_are_known(found, candidate, index, candidate.service)
 
 
 class Takers:

@@ -141,9 +141,12 @@ SPOKEN: Final = re.compile(
 """Keys that hold words, requests or statements: what stands there was not answered by the API (decision 0001)."""
 
 RUN_URL: Final = re.compile(
-    r"/threads/(thread_[A-Za-z0-9_-]{1,121})(?:/runs(?:/(run_[A-Za-z0-9_-]{1,124}))?)?(?=[/?#]|\Z)",
+    r"/threads/(thread_[A-Za-z0-9_-]{1,121})(?:/(runs)(?:/(run_[A-Za-z0-9_-]{1,124}))?)?(?=[/?#]|\Z)",
 )
 """The Assistants API's paths, whatever stands before them (OpenAI, Azure, a proxy)."""
+
+ANY_RUN: Final = "runs"
+"""Where a path names a thread's runs and none of them: there one is begun."""
 
 AZURE_HOST: Final = re.compile(
     r"(?:\.openai\.azure\.(?:com|us|cn)|\.cognitiveservices\.azure\.(?:com|us|cn)|\.services\.ai\.azure\.(?:com|us|cn)"

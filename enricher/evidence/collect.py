@@ -55,7 +55,7 @@ class Evidence(NamedTuple):
     place: Place
     said: Said
     urls: tuple[tuple[str, str], ...] = ()
-    """Thread and run ids (either may be empty) of the API paths that stand there."""
+    """Thread and run ids of the API paths that stand there; `ANY_RUN` where the path is that of the thread's runs."""
     azure: bool | None = None
     """Whether the API was served by Azure; None where no address stands beside it."""
 
@@ -71,7 +71,7 @@ def of_span(
             paths.append(text)
         if (not text or len(text) >= SHORTEST) and (said := _said(key, value, text, extra_keys)):
             found.append((f"attribute {_shown(key)} of span {_shown(span.name)}", said))
-    urls = tuple([(path[1], path[2] or "") for text in paths if (path := RUN_URL.search(text))])
+    urls = tuple([(path[1], path[3] or path[2] or "") for text in paths if (path := RUN_URL.search(text))])
     if urls:
         found.append((f"URL of span {_shown(span.name)}", Said()))
     if found:

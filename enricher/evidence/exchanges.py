@@ -83,7 +83,7 @@ def answer(exchange: Any, room: int) -> Answer:
     # A record that is neither HAR nor a cassette need not say where the request went.
     is_api = API_PATH.search(local) is not None or (isinstance(request, dict) and not {"url", "uri"} & request.keys())
     ids = RUN_URL.search(local)
-    urls = ((ids[1], ids[2]),) if ids and ids[2] else ()
+    urls = ((ids[1], ids[3]),) if ids and ids[3] else ()
     azure = served_by_azure(url) if "://" in url else None
     try:
         body = _text(_body(exchange.get("response")), min(room, MAX_TEXT))

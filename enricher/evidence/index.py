@@ -12,7 +12,8 @@ from math import inf
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from enricher.evidence.aged import Aged
-from enricher.evidence.known import Bare, KnownMessage, KnownRun, KnownTrace, later
+from enricher.evidence.known import Bare, KnownMessage, KnownRun, KnownTrace, earlier, later
+from enricher.semconv import ANY_RUN
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Iterator, MutableMapping
@@ -43,6 +44,7 @@ class Index:
         self._of_trace: dict[bytes, Values] = {}
         self._named_in_trace: dict[bytes, Values] = {}
         self._of_service: dict[str, dict[str, None]] = {}
+        self._begun_by: dict[str, dict[bytes, None]] = {}
         self._said: dict[bytes, Values] = {}
         self._on_span: dict[tuple[bytes, bytes], Values] = {}
         self._named_on_span: dict[tuple[bytes, bytes], Values] = {}
@@ -76,6 +78,19 @@ class Index:
     def handled_by(self, service: str) -> Iterable[str]:
         """Return the same without a copy; not to be kept."""
         return self._of_service.get(service, ())
+
+    def is_missing_a_run(self, where: bytes | str, start: int, end: int) -> bool:
+        """
+        Tell whether a run was begun at that time, in a trace or by a service, of whose thread no run was recorded.
+
+        HTTP instrumentation shows the path of a stream, and not what it answered.
+        """
+        traces = (where,) if isinstance(where, bytes) else self._begun_by.get(where, ())
+        return any(
+            thread_id not in self._of_thread and first <= end and last >= start and where in (service, trace_id)
+            for trace_id in traces
+            for (service, thread_id), (first, last) in self.in_trace(trace_id).begun.items()
+        )
 
     def said(self, text: bytes) -> Collection[str]:
         """Return the runs that wrote a text, by its digest; not to be kept."""
@@ -130,12 +145,21 @@ class Index:
     def _add_urls(self, evidence: Evidence, now: float) -> set[str]:
         handled = set()
         for thread_id, run_id in evidence.urls:
-            if run_id:
+            if run_id == ANY_RUN:
+                self._add_begun(thread_id, evidence.place, now)
+            elif run_id:
                 known = self._known(run_id, evidence.place, now)
                 known.azure = known.azure or bool(evidence.azure)
                 self._add_to_thread(known, thread_id)
                 handled.add(run_id)
         return handled
+
+    def _add_begun(self, thread_id: str, place: Place, now: float) -> None:
+        if place.trace_id:
+            begun, key = self._trace(place.trace_id, now).begun, (place.service, thread_id)
+            first, last = begun.get(key, (place.start, place.end))
+            begun[key] = (earlier(first, place.start), max(last, place.end))
+            self._begun_by.setdefault(place.service, {})[place.trace_id] = None
 
     def _add_to_span(self, span: tuple[bytes, bytes], shown: set[str], named: set[str]) -> None:
         for run_id in shown:
@@ -215,7 +239,7 @@ class Index:
             del self.messages[message_id]
             forgotten += 1
         for trace_id in self._outdated(self.traces, before, keep):
-            del self.traces[trace_id]
+            self._forget_begun(trace_id, self.traces.pop(trace_id))
             forgotten += 1
         return forgotten
 
@@ -223,6 +247,15 @@ class Index:
         """Yield what is to be forgotten, which must be gone when the next is asked for."""
         while (oldest := known.oldest()) and (oldest[1] < before or len(self) - self.lasting > keep):
             yield oldest[0]
+
+    def _forget_begun(self, trace_id: bytes, trace: KnownTrace) -> None:
+        for (service, thread_id), (_, last) in trace.begun.items():
+            if thread_id not in self._of_thread:
+                self.forgotten_until[service] = max(self.forgotten_until.get(service, 0), last)
+            traces = self._begun_by.get(service, {})
+            traces.pop(trace_id, None)
+            if not traces:
+                self._begun_by.pop(service, None)
 
     def _forget_run(self, run: KnownRun) -> None:
         for thread_id in run.threads:

@@ -625,6 +625,41 @@ def test_usage_of_steps_beside_the_run_is_not_added_to_it():
     assert climb(openllmetry_span(OLD), steps)[0].usage is None
 
 
+def begun(number=1, *, start=9.0, end=19.0, **where):
+    """Return the HTTP span that began a run and of which the answer, a stream, was not recorded."""
+    url = f"https://api.openai.com/v1/threads/{thread_id(number)}/runs"
+    return an_http_span(url=url, method="POST", start=start, end=end, **where)
+
+
+@pytest.mark.parametrize("answers", [[], [ANSWER]])
+def test_a_run_that_was_begun_in_the_trace_and_not_recorded_may_be_the_spans(answers):
+    """HTTP hooks leave out streams; the run beside it was begun by a call that no span stands for."""
+    span = openllmetry_span(OLD, stream=True, answers=answers)
+    (found,) = climb(span, begun(), final(2), listing(a_message_payload(number=2, run=2, thread=2)))
+
+    assert_undecided(found, Reason.AMBIGUOUS)
+
+
+def test_a_run_that_was_begun_and_is_recorded_is_no_other():
+    (found,) = climb(openllmetry_span(OLD), begun(), final())
+
+    assert decided(found) == (Rung.TRACE, run_id(), FIRST)
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        pytest.param(begun(2, trace=9), id="another trace"),
+        pytest.param(begun(2, start=0 - LATE, end=9.9 - LATE), id="long before the span began"),
+        pytest.param(begun(2, start=20.1 + LATE, end=21 + LATE), id="long after it ended"),
+    ],
+)
+def test_a_run_that_was_begun_elsewhere_is_not_the_spans(elsewhere):
+    (found,) = climb(openllmetry_span(OLD), elsewhere, final())
+
+    assert decided(found) == (Rung.TRACE, run_id(), FIRST)
+
+
 def test_two_runs_in_the_trace_are_ambiguous():
     (found,) = climb(openllmetry_span(OLD), final(1), final(2))
 
@@ -869,6 +904,16 @@ def test_an_answer_of_one_run_of_the_service_at_that_time_decides():
     (found,) = climb(openllmetry_span(OLD), *apart(1), *apart(2, text="Two."))
 
     assert decided(found) == (Rung.SERVICE, run_id(), FIRST)
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [({}, Reason.AMBIGUOUS), ({"service": "other"}, Reason.ENRICHED), ({"start": 50.0, "end": 51.0}, Reason.ENRICHED)],
+)
+def test_a_run_that_the_service_began_and_nobody_recorded_may_have_said_the_same(where, reason):
+    (found,) = climb(openllmetry_span(OLD, stream=True), begun(trace=300, **where), *apart(2))
+
+    assert found.reason is reason
 
 
 def test_an_answer_of_two_runs_of_the_service_is_ambiguous():

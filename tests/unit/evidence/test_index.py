@@ -60,7 +60,7 @@ def knowledge(index):
         return {name: sorted(map(repr, value)) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     def trace(known):
-        return (sorted(map(repr, known.bare)), known.model_calls, known.azure, known.unreadable)
+        return (sorted(map(repr, known.bare)), known.model_calls, known.azure, known.unreadable, known.begun)
 
     tables = ("_of_thread", "_of_trace", "_named_in_trace", "_of_service", "_on_span", "_named_on_span")
     return {
@@ -327,6 +327,43 @@ def test_the_oldest_of_too_much_is_forgotten():
 
     assert list(index.runs) == [run_id(3), run_id(4)]
     assert index.of_service(SERVICE) == {run_id(3), run_id(4)}
+
+
+def test_a_run_that_was_begun_and_not_recorded_is_missing_until_it_is_recorded_or_forgotten():
+    index = Index()
+    path = f"https://api.openai.com/v1/threads/{thread_id()}/runs"
+    for item in (
+        an_http_span(url=path, start=1, end=2),
+        an_http_span(url=path, start=5, end=6),
+        an_http_span(url=path, trace=2, start=3, end=4),
+        an_http_span(url=path, trace=0),
+        an_http_span(url=path, start=7, end=8, service="other"),
+    ):
+        for evidence in evidence_of(item):
+            index.add(evidence, 1.0)
+
+    assert index.is_missing_a_run(trace_id(1), at(2), at(3))
+    assert index.is_missing_a_run(SERVICE, at(2), at(3))
+    assert index.is_missing_a_run(trace_id(1), at(7.5), at(9))
+    assert not index.is_missing_a_run(trace_id(1), at(8.1), at(9))
+    assert not index.is_missing_a_run(trace_id(1), at(0), at(0.9))
+    assert index.is_missing_a_run("other", at(0), at(9))
+    assert not index.is_missing_a_run("other", at(0), at(6))
+    index.forget(before=2.0, keep=100)
+    assert not index.is_missing_a_run(trace_id(1), at(2), at(3))
+    assert not index.is_missing_a_run(SERVICE, at(2), at(3))
+    assert index.forgotten_until == {SERVICE: at(6), "other": at(8)}
+
+
+def test_a_run_that_was_begun_and_recorded_is_not_missing():
+    index = Index()
+    path = f"https://api.openai.com/v1/threads/{thread_id()}/runs"
+    for evidence in (*evidence_of(an_http_span(url=path)), *evidence_of(an_http_span(a_run_payload(), trace=2))):
+        index.add(evidence, 1.0 + (evidence.place.trace_id == trace_id(2)))
+
+    assert not index.is_missing_a_run(trace_id(1), at(0), at(9))
+    index.forget(before=1.5, keep=100)
+    assert index.forgotten_until == {}
 
 
 def test_what_lasts_is_neither_forgotten_nor_counted_nor_in_the_way_of_the_rest():
