@@ -12,7 +12,8 @@ from math import inf
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from enricher.evidence.aged import Aged
-from enricher.evidence.known import Bare, KnownMessage, KnownRun, KnownTrace, earlier, later
+from enricher.evidence.begun import LIFETIME_NS, Begun, BegunRuns, KnownBegun
+from enricher.evidence.known import Bare, KnownMessage, KnownRun, KnownTrace, later
 from enricher.semconv import ANY_RUN
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from enricher.evidence.payload import Message
 
     H = TypeVar("H", bound=Hashable)
-    V = TypeVar("V", KnownRun, KnownMessage, KnownTrace)
+    V = TypeVar("V", KnownRun, KnownMessage, KnownTrace, KnownBegun)
     Values = tuple[str, ...] | dict[str, None]
 
 FEW: Final = 8
@@ -44,13 +45,13 @@ class Index:
         self._of_trace: dict[bytes, Values] = {}
         self._named_in_trace: dict[bytes, Values] = {}
         self._of_service: dict[str, dict[str, None]] = {}
-        self._begun_by: dict[str, dict[bytes, None]] = {}
+        self._begun = BegunRuns()
         self._said: dict[bytes, Values] = {}
         self._on_span: dict[tuple[bytes, bytes], Values] = {}
         self._named_on_span: dict[tuple[bytes, bytes], Values] = {}
 
     def __len__(self) -> int:
-        return len(self.runs) + len(self.messages) + len(self.traces)
+        return len(self.runs) + len(self.messages) + len(self.traces) + len(self._begun.known)
 
     @property
     def lasting(self) -> int:
@@ -81,15 +82,20 @@ class Index:
 
     def is_missing_a_run(self, where: bytes | str, start: int, end: int) -> bool:
         """
-        Tell whether a run was begun at that time, in a trace or by a service, of whose thread no run was recorded.
+        Tell whether a run was begun at that time, in a trace or by a service, and never recorded.
 
-        HTTP instrumentation shows the path of a stream, and not what it answered.
+        HTTP instrumentation shows the path of a stream, and not what it answered. Costs what was begun at that time.
         """
-        traces = (where,) if isinstance(where, bytes) else self._begun_by.get(where, ())
+        return any(not self._is_recorded(each) for each in self._begun.between(where, start, end))
+
+    def _is_recorded(self, begun: Begun) -> bool:
+        """Tell whether some run of the thread may be the one that was begun; what has no time may be of any."""
+        runs = [self.runs[run_id] for run_id in self._of_thread.get(begun.thread_id, ())]
         return any(
-            thread_id not in self._of_thread and first <= end and last >= start and where in (service, trace_id)
-            for trace_id in traces
-            for (service, thread_id), (first, last) in self.in_trace(trace_id).begun.items()
+            begun.trace_id in run.traces
+            or not run.last
+            or (begun.start <= run.last and run.first <= begun.end + LIFETIME_NS)
+            for run in runs
         )
 
     def said(self, text: bytes) -> Collection[str]:
@@ -146,20 +152,13 @@ class Index:
         handled = set()
         for thread_id, run_id in evidence.urls:
             if run_id == ANY_RUN:
-                self._add_begun(thread_id, evidence.place, now)
+                self._begun.add(thread_id, evidence.place, now)
             elif run_id:
                 known = self._known(run_id, evidence.place, now)
                 known.azure = known.azure or bool(evidence.azure)
                 self._add_to_thread(known, thread_id)
                 handled.add(run_id)
         return handled
-
-    def _add_begun(self, thread_id: str, place: Place, now: float) -> None:
-        if place.trace_id:
-            begun, key = self._trace(place.trace_id, now).begun, (place.service, thread_id)
-            first, last = begun.get(key, (place.start, place.end))
-            begun[key] = (earlier(first, place.start), max(last, place.end))
-            self._begun_by.setdefault(place.service, {})[place.trace_id] = None
 
     def _add_to_span(self, span: tuple[bytes, bytes], shown: set[str], named: set[str]) -> None:
         for run_id in shown:
@@ -239,7 +238,12 @@ class Index:
             del self.messages[message_id]
             forgotten += 1
         for trace_id in self._outdated(self.traces, before, keep):
-            self._forget_begun(trace_id, self.traces.pop(trace_id))
+            del self.traces[trace_id]
+            forgotten += 1
+        for begun in self._outdated(self._begun.known, before, keep):
+            self._begun.forget(begun)
+            if not self._is_recorded(begun):
+                self._forget_until(begun.service, begun.end)
             forgotten += 1
         return forgotten
 
@@ -247,15 +251,6 @@ class Index:
         """Yield what is to be forgotten, which must be gone when the next is asked for."""
         while (oldest := known.oldest()) and (oldest[1] < before or len(self) - self.lasting > keep):
             yield oldest[0]
-
-    def _forget_begun(self, trace_id: bytes, trace: KnownTrace) -> None:
-        for (service, thread_id), (_, last) in trace.begun.items():
-            if thread_id not in self._of_thread:
-                self.forgotten_until[service] = max(self.forgotten_until.get(service, 0), last)
-            traces = self._begun_by.get(service, {})
-            traces.pop(trace_id, None)
-            if not traces:
-                self._begun_by.pop(service, None)
 
     def _forget_run(self, run: KnownRun) -> None:
         for thread_id in run.threads:
@@ -273,7 +268,10 @@ class Index:
             runs.pop(run.run_id, None)
             if not runs:
                 self._of_service.pop(service, None)
-            self.forgotten_until[service] = max(self.forgotten_until.get(service, 0), run.last)
+            self._forget_until(service, run.last)
+
+    def _forget_until(self, service: str, time: int) -> None:
+        self.forgotten_until[service] = max(self.forgotten_until.get(service, 0), time)
 
 
 _NOTHING: Final = KnownTrace()

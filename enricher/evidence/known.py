@@ -135,8 +135,6 @@ class KnownTrace:
     bare: list[Bare] = field(default_factory=list)
     model_calls: set[bytes] = field(default_factory=set)
     """Spans that call a model: a usage object that stands alone nearby may be theirs."""
-    begun: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-    """By service and thread, when (first and last) a run was begun; the path does not say which."""
     azure: bool = False
     unreadable: bool = False
     touched: float = 0.0

@@ -60,7 +60,7 @@ def knowledge(index):
         return {name: sorted(map(repr, value)) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     def trace(known):
-        return (sorted(map(repr, known.bare)), known.model_calls, known.azure, known.unreadable, known.begun)
+        return (sorted(map(repr, known.bare)), known.model_calls, known.azure, known.unreadable)
 
     tables = ("_of_thread", "_of_trace", "_named_in_trace", "_of_service", "_on_span", "_named_on_span")
     return {
@@ -364,6 +364,41 @@ def test_a_run_that_was_begun_and_recorded_is_not_missing():
     assert not index.is_missing_a_run(trace_id(1), at(0), at(9))
     index.forget(before=1.5, keep=100)
     assert index.forgotten_until == {}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "is_missing"),
+    [
+        pytest.param(1, 2, True, id="an earlier turn of the thread"),
+        pytest.param(20, 21, False, id="what a poll showed afterwards"),
+        pytest.param(0, 30, False, id="what the span around it showed"),
+        pytest.param(700, 701, True, id="a run of long after"),
+    ],
+)
+def test_only_a_run_of_the_time_is_the_one_that_was_begun(start, end, is_missing):
+    index = Index()
+    path = f"https://api.openai.com/v1/threads/{thread_id()}/runs"
+    recorded = an_http_span(a_run_payload(), trace=2, start=start, end=end)
+    for evidence in (*evidence_of(recorded), *evidence_of(an_http_span(url=path, start=10, end=12))):
+        index.add(evidence)
+
+    assert index.is_missing_a_run(trace_id(1), at(9), at(13)) is is_missing
+
+
+def test_begun_runs_are_bounded_like_the_rest_and_cost_what_was_begun_at_the_time():
+    index = Index()
+    for second in range(300):
+        url = f"https://api.openai.com/v1/threads/{thread_id(second)}/runs"
+        for evidence in evidence_of(an_http_span(url=url, trace=1 + second % 3, start=second, end=second + 1)):
+            index.add(evidence, float(second))
+            index.add(evidence, float(second))
+
+    assert len(index) == 300
+    assert index.is_missing_a_run(SERVICE, at(100.2), at(100.4))
+    assert not index.is_missing_a_run(trace_id(3), at(100.2), at(100.4))
+    assert index.forget(before=0.0, keep=10) == 290
+    assert not index.is_missing_a_run(SERVICE, at(0), at(289.9))
+    assert index.is_missing_a_run(SERVICE, at(0), at(290))
 
 
 def test_what_lasts_is_neither_forgotten_nor_counted_nor_in_the_way_of_the_rest():
