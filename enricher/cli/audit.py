@@ -5,18 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from enricher.cli.options import ConfigFile, Inputs, Overrides, PayloadFiles  # noqa: TC001 - typer reads annotations at run time
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from enricher.audit import Audit
-    from enricher.errors import CaptureError
-    from enricher.recording import Mended
 
 
 def audit(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
@@ -45,8 +38,11 @@ def audit(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
     loaded = load(config, overrides or [])
     payload_files = (*loaded.enrichment.payload_files, *(payloads or ()))
     counted, read = Audit(), Counter[str]()
-    with reading(inputs, Settings.from_config(loaded), html, payload_files) as items:
-        _count(items, counted, read)
+    settings = Settings.from_config(loaded)
+    with reading(inputs, settings, read, output=html, payload_files=payload_files) as items:
+        for item in items:
+            for outcome in item.processed.outcomes:
+                counted.add(outcome)
     found = prices.load()
     report = counted.report(found[0]) if found else counted.report()
     data = as_data(report, read, found[1] if found else None)
@@ -63,23 +59,6 @@ def audit(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
         print_report(Console(highlight=False), data)
     if read["unreadable"]:
         raise typer.Exit(1)
-
-
-def _count(items: Iterator[Mended | CaptureError], counted: Audit, read: Counter[str]) -> None:
-    """Count every outcome, and name what cannot be read."""
-    from enricher.errors import CaptureError  # noqa: PLC0415
-
-    for item in items:
-        if isinstance(item, CaptureError):
-            typer.echo(str(item), err=True)
-            read["unreadable"] += 1
-            continue
-        for failure in item.processed.failures:
-            typer.echo(f"a step failed ({failure.where}):\n{failure.trace}", err=True)
-        read["requests"] += 1
-        read["items"] += item.processed.items
-        for outcome in item.processed.outcomes:
-            counted.add(outcome)
 
 
 def _write(file: str, data: dict[str, object]) -> None:

@@ -29,23 +29,15 @@ def explain(
     from enricher.cli.progress import reading  # noqa: PLC0415
     from enricher.cli.show import print_explanation  # noqa: PLC0415
     from enricher.config import load  # noqa: PLC0415
-    from enricher.errors import CaptureError  # noqa: PLC0415
     from enricher.scan import Settings  # noqa: PLC0415
 
     loaded = load(config, overrides or [])
     settings = Settings.from_config(loaded)
     console = Console(highlight=False)
-    reasons: Counter[str] = Counter()
-    unreadable = shown = 0
+    read, reasons, shown = Counter[str](), Counter[str](), 0
     wanted = (span or "").lower()
-    with reading(inputs, settings, payload_files=loaded.enrichment.payload_files) as items:
+    with reading(inputs, settings, read, payload_files=loaded.enrichment.payload_files) as items:
         for item in items:
-            if isinstance(item, CaptureError):
-                typer.echo(str(item), err=True)
-                unreadable += 1
-                continue
-            for failure in item.processed.failures:
-                typer.echo(f"a step failed ({failure.where}):\n{failure.trace}", err=True)
             for outcome in item.processed.outcomes:
                 reasons[str(outcome.reason)] += 1
                 if outcome.span_id.startswith(wanted):
@@ -58,5 +50,5 @@ def explain(
     elif span is None:
         counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
         console.print(f"{reasons.total()} candidates: {counts}")
-    if unreadable or (span is not None and not shown):
+    if read["unreadable"] or (span is not None and not shown):
         raise typer.Exit(1)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from enricher.config import Config
     from enricher.deliver.grpc_exporter import GrpcExporter
-    from enricher.errors import CaptureError
     from enricher.otlp.shallow import Signal
     from enricher.recording import Mended
 
@@ -67,8 +66,9 @@ def replay(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
     counts: Counter[str] = Counter()
     kept: list[tuple[Signal, bytes]] = []
     payload_files = (*loaded.enrichment.payload_files, *(payloads or ()))
-    with reading(inputs, Settings.from_config(loaded), output, payload_files) as items:
-        mended = _good(items, counts)
+    settings = Settings.from_config(loaded)
+    with reading(inputs, settings, counts, output=output, payload_files=payload_files) as items:
+        mended = _counting(items, counts)
         if expect is not None:
             mended = _keeping(mended, kept)
         if output is not None:
@@ -84,19 +84,8 @@ def replay(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
         raise typer.Exit(1)
 
 
-def _good(items: Iterator[Mended | CaptureError], counts: Counter[str]) -> Iterator[Mended]:
-    """Pass on what could be read, name what could not, and count both."""
-    from enricher.errors import CaptureError  # noqa: PLC0415
-
+def _counting(items: Iterator[Mended], counts: Counter[str]) -> Iterator[Mended]:
     for item in items:
-        if isinstance(item, CaptureError):
-            typer.echo(str(item), err=True)
-            counts["unreadable"] += 1
-            continue
-        for failure in item.processed.failures:
-            typer.echo(f"a step failed ({failure.where}):\n{failure.trace}", err=True)
-        counts["requests"] += 1
-        counts["items"] += item.processed.items
         for outcome in item.processed.outcomes:
             counts[f"reason {outcome.reason}"] += 1
         yield item

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -11,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from enricher.config.model import Config
+from enricher.deliver.counts import Counts
 from enricher.otlp.shallow import Signal
 from enricher.pages import Pages
 from enricher.storage import Batch, HeldSpan, Store
@@ -23,17 +23,6 @@ OTLP = (("exporter", "otlp"),)
 SPAN = HeldSpan(2e9, b"", b"", b"", b"", b"", b"", b"span", b"")
 
 
-@dataclass
-class Exporter:
-    taken: Counter[Signal] = field(default_factory=Counter)
-    sent: Counter[Signal] = field(default_factory=Counter)
-    rejected: Counter[Signal] = field(default_factory=Counter)
-    send_failed: Counter[Signal] = field(default_factory=Counter)
-    enqueue_failed: Counter[Signal] = field(default_factory=Counter)
-    splits: int = 0
-    in_flight: int = 0
-
-
 def batch(items: int, signal: Signal = Signal.TRACES) -> Batch:
     return Batch("otlp", signal.value, b"a request", items)
 
@@ -43,7 +32,7 @@ def pages(store: Store | None, level: str = "normal", **counts) -> Pages:
         "metrics": {"level": level, "endpoint": "localhost:0"},
         "health": {"endpoint": "localhost:0"},
     }
-    exporters, hold = {"otlp": counts.get("exporter", Exporter())}, counts.get("hold")
+    exporters, hold = {"otlp": counts.get("exporter", Counts())}, counts.get("hold")
     config = Config(telemetry=telemetry).telemetry
     return Pages(config, Counters(), exporters, hold=hold, store=store, alive=str, ready=str)
 
@@ -74,7 +63,7 @@ async def test_f18_what_an_earlier_process_left_is_recovered_and_what_comes_is_n
     await store.enqueue([batch(10), batch(4, Signal.LOGS), batch(100)])
     (claimed,) = await store.claim("otlp", store.now() + 1, 1, 60.0)
     await store.bury(claimed.id, "refused", 3)
-    shown = pages(store, exporter=Exporter(taken=Counter({Signal.TRACES: 7})), hold=NothingHeld(held=1))
+    shown = pages(store, exporter=Counts(taken=Counter({Signal.TRACES: 7})), hold=NothingHeld(held=1))
     await shown.start()
     await shown.opened()
     await store.enqueue([batch(7)])

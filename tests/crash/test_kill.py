@@ -51,15 +51,13 @@ async def test_f18_every_acknowledged_span_arrives_and_duplicates_only_of_what_w
             {**config, "storage": {**config["storage"], "directory": str(tmp_path / "data")}}, tmp_path / "0"
         )
         load = Load(stage.grpc_endpoint, _request, callers=CALLERS)
-        running = asyncio.create_task(load.run())
-        for _ in range(KILLS):
-            await asyncio.sleep(rng.uniform(0.2, 1.2))
-            stage.kill()
-            await stage.wait()
-            stage = await stages.start(stage.config, tmp_path / str(next(names) + 1))
-        await asyncio.sleep(0.5)
-        load.stop()
-        await running
+        async with load.running():
+            for _ in range(KILLS):
+                await asyncio.sleep(rng.uniform(0.2, 1.2))
+                stage.kill()
+                await stage.wait()
+                stage = await stages.start(stage.config, tmp_path / str(next(names) + 1))
+            await asyncio.sleep(0.5)
 
         await until(lambda: not load.acked - arrived(downstream.received))
         await asyncio.sleep(1)

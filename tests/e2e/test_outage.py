@@ -65,14 +65,12 @@ async def test_an_outage_costs_no_refusal_no_span_and_no_duplicate(stage, answer
     async with Downstream() as downstream:
         running = await stage(behind(downstream))
         load = a_load(running)
-        sending = asyncio.create_task(load.run())
-        await asyncio.sleep(0.5)
-        downstream.otherwise = answer
-        await asyncio.sleep(SECONDS)
-        downstream.otherwise = ok()
-        await asyncio.sleep(1)
-        load.stop()
-        await sending
+        async with load.running():
+            await asyncio.sleep(0.5)
+            downstream.otherwise = answer
+            await asyncio.sleep(SECONDS)
+            downstream.otherwise = ok()
+            await asyncio.sleep(1)
         came = await all_arrived(load, downstream)
 
         assert load.refused == {}
@@ -116,12 +114,10 @@ async def test_what_the_stage_counts_is_what_client_and_downstream_counted(stage
         }
         running = await stage(config)
         load = Load(running.grpc_endpoint, mixed, callers=8, per_second=50)
-        sending = asyncio.create_task(load.run())
-        await asyncio.sleep(SECONDS)
-        downstream.otherwise = refuse(grpc.StatusCode.UNAVAILABLE, "away")
-        await asyncio.sleep(0.5)
-        load.stop()
-        await sending
+        async with load.running():
+            await asyncio.sleep(SECONDS)
+            downstream.otherwise = refuse(grpc.StatusCode.UNAVAILABLE, "away")
+            await asyncio.sleep(0.5)
         found = await conserved(running)
         assert found["receiver_accepted_spans_total"] == load.acked.total()
         assert found["exporter_queue_spans"] > 0
@@ -147,10 +143,8 @@ async def test_f04_a_downstream_that_refuses_seven_of_ten_gets_everything_once(s
     async with Downstream(otherwise=lambda: UNAVAILABLE if rng.random() < 0.7 else ok()) as downstream:
         running = await stage(behind(downstream, retry_on_failure={"initial_interval": "20ms"}))
         load = a_load(running)
-        sending = asyncio.create_task(load.run())
-        await asyncio.sleep(SECONDS)
-        load.stop()
-        await sending
+        async with load.running():
+            await asyncio.sleep(SECONDS)
         came = await all_arrived(load, downstream)
 
         assert load.refused == {}
@@ -177,10 +171,8 @@ async def test_f03_cli_09_a_slow_downstream_is_not_flooded(stage):
     async with Downstream(otherwise=slow) as downstream:
         running = await stage(behind(downstream))
         load = a_load(running)
-        sending = asyncio.create_task(load.run())
-        await asyncio.sleep(SECONDS)
-        load.stop()
-        await sending
+        async with load.running():
+            await asyncio.sleep(SECONDS)
         came = await all_arrived(load, downstream)
 
         assert load.refused == {}
@@ -192,14 +184,12 @@ async def test_f16_a_downstream_that_goes_away_in_the_middle_gets_at_most_the_ca
     async with Downstream() as downstream:
         running = await stage(behind(downstream))
         load = a_load(running)
-        sending = asyncio.create_task(load.run())
-        for _ in range(3):
-            await asyncio.sleep(SECONDS / 6)
-            await downstream.stop()
-            await asyncio.sleep(SECONDS / 6)
-            await downstream.start()
-        load.stop()
-        await sending
+        async with load.running():
+            for _ in range(3):
+                await asyncio.sleep(SECONDS / 6)
+                await downstream.stop()
+                await asyncio.sleep(SECONDS / 6)
+                await downstream.start()
         came = await all_arrived(load, downstream)
 
         assert load.refused == {}
@@ -212,14 +202,12 @@ async def test_a_stop_loses_nothing_that_was_acknowledged(stage, tmp_path, is_aw
         config = behind(downstream) | {"storage": {"directory": str(tmp_path / "store")}}
         running = await stage(config)
         load = a_load(running)
-        sending = asyncio.create_task(load.run())
-        await asyncio.sleep(SECONDS / 2)
-        downstream.otherwise = stall() if is_away else ok()
-        await asyncio.sleep(SECONDS / 2)
-        running.terminate()
-        assert await running.wait() == 0
-        load.stop()
-        await sending
+        async with load.running():
+            await asyncio.sleep(SECONDS / 2)
+            downstream.otherwise = stall() if is_away else ok()
+            await asyncio.sleep(SECONDS / 2)
+            running.terminate()
+            assert await running.wait() == 0
         downstream.otherwise = ok()
         again = await stage(config)
         came = await all_arrived(load, downstream)
@@ -234,14 +222,12 @@ async def test_f22_a_second_signal_ends_it_at_once_and_loses_nothing(stage, tmp_
         config = behind(downstream, timeout="60s") | {"storage": {"directory": str(tmp_path / "store")}}
         running = await stage(config)
         load = a_load(running)
-        sending = asyncio.create_task(load.run())
-        await until(lambda: load.acked)
-        running.terminate()
-        await running.until_logged("shutting down")
-        running.terminate()
-        await running.wait()
-        load.stop()
-        await sending
+        async with load.running():
+            await until(lambda: load.acked)
+            running.terminate()
+            await running.until_logged("shutting down")
+            running.terminate()
+            await running.wait()
         downstream.otherwise = ok()
         again = await stage(config)
         await all_arrived(load, downstream)

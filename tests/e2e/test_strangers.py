@@ -127,13 +127,11 @@ async def test_an_honest_client_beside_a_stranger_loses_nothing(stage, attack):
             running.grpc_endpoint, lambda number: a_request([a_span(number=number + 1)]), callers=2, per_second=50
         )
         attacking = asyncio.create_task(attack(running))
-        sending = asyncio.create_task(load.run())
-        peak = 0
-        for _ in range(20):
-            await asyncio.sleep(0.1)
-            peak = max(peak, running.rss_bytes)
-        load.stop()
-        await sending
+        async with load.running():
+            peak = 0
+            for _ in range(20):
+                await asyncio.sleep(0.1)
+                peak = max(peak, running.rss_bytes)
         assert not attacking.done()
         attacking.cancel()
         with contextlib.suppress(asyncio.CancelledError):

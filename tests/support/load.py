@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import grpc
@@ -16,7 +17,7 @@ from enricher.otlp.shallow import Signal
 from enricher.otlp.status import SERVICES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from tests.support.downstream import Received
 
@@ -39,7 +40,7 @@ def arrived(received: Iterable[Received]) -> Counter[SpanId]:
 
 class Load:
     """
-    Sends `request(number)` from `callers` tasks until it is told to stop.
+    Sends `request(number)` from `callers` tasks while it is `running`.
 
     `per_second` requests are begun in all, or as many as are answered where it is None. `refused` counts answers other
     than OK by their code; nothing is sent again.
@@ -55,14 +56,19 @@ class Load:
         self._numbers = itertools.count()
         self._stop = False
 
-    async def run(self) -> None:
-        """Send until `stop`."""
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Send in the background; at the end let what is under way be answered, and send no more."""
+        sending = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            self._stop = True
+            await sending
+
+    async def _run(self) -> None:
         async with grpc.aio.insecure_channel(self._endpoint, options=OPTIONS) as channel:
             await asyncio.gather(*(self._call(channel.unary_unary(METHOD)) for _ in range(self._callers)))
-
-    def stop(self) -> None:
-        """Let what is under way be answered, and send no more."""
-        self._stop = True
 
     async def _call(self, export: grpc.aio.UnaryUnaryMultiCallable) -> None:
         loop = asyncio.get_running_loop()

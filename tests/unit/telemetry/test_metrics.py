@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from enricher.deliver.counts import Counts
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Outcome, Reason, Rung
 from enricher.telemetry.counters import Amount, Answer, Counters, NothingHeld, Stock
@@ -15,19 +16,6 @@ from enricher.telemetry.instruments import INSTRUMENTS, Reading
 from enricher.telemetry.metrics import Metrics
 
 NOUNS = {Signal.TRACES: "spans", Signal.LOGS: "log_records"}
-
-
-@dataclass
-class Exporter:
-    """What the parts in front of one exporter count."""
-
-    taken: Counter[Signal] = field(default_factory=Counter)
-    sent: Counter[Signal] = field(default_factory=Counter)
-    rejected: Counter[Signal] = field(default_factory=Counter)
-    send_failed: Counter[Signal] = field(default_factory=Counter)
-    enqueue_failed: Counter[Signal] = field(default_factory=Counter)
-    splits: int = 0
-    in_flight: int = 0
 
 
 @pytest.fixture(name="metrics", scope="module")
@@ -39,7 +27,7 @@ def _metrics():
 
 def reading(**parts) -> Reading:
     """Return a reading of a stage with one exporter that has done nothing, but for `parts`."""
-    quiet = Reading(Counters(), {"otlp": Exporter()}, NothingHeld(), Stock(), Stock(), is_healthy=True)
+    quiet = Reading(Counters(), {"otlp": Counts()}, NothingHeld(), Stock(), Stock(), is_healthy=True)
     return quiet._replace(**parts)
 
 
@@ -107,7 +95,7 @@ def test_what_the_store_holds_is_told_by_exporter_and_signal(metrics):
         ("of another configuration", Signal.TRACES): Amount(7, 8),
     }
     stock = Stock(held=3, queued=queued, quarantined=6, used_bytes=10, max_bytes=20)
-    found = scraped(metrics, reading(exporters={"otlp": Exporter(), "file": Exporter()}, stock=stock))
+    found = scraped(metrics, reading(exporters={"otlp": Counts(), "file": Counts()}, stock=stock))
 
     otlp, file = (("exporter", "otlp"),), (("exporter", "file"),)
     assert found["enricher_exporter_queue_size"] == {otlp: 3, file: 4}
@@ -134,7 +122,7 @@ def test_answers_are_counted_in_requests_and_those_not_taken_in_items_too(metric
 
 
 def test_items_are_accepted_when_the_first_exporter_has_taken_them_or_they_are_held(metrics):
-    first, second = Exporter(Counter({Signal.TRACES: 7})), Exporter(Counter({Signal.TRACES: 5}))
+    first, second = Counts(Counter({Signal.TRACES: 7})), Counts(Counter({Signal.TRACES: 5}))
     found = scraped(metrics, reading(exporters={"otlp": first, "file": second}, hold=replace(NothingHeld(), held=2)))
 
     assert found["enricher_receiver_accepted_spans_total"][()] == 9
@@ -171,7 +159,7 @@ class Stage:
     `waiting` are batches of the one exporter; each event does what the part that it names does to both.
     """
 
-    exporter: Exporter = field(default_factory=Exporter)
+    exporter: Counts = field(default_factory=Counts)
     hold: NothingHeld = field(default_factory=NothingHeld)
     recovered: Stock = field(default_factory=Stock)
     held: int = 0
@@ -210,7 +198,7 @@ class Stage:
         del self.waiting[:1]
 
     def restart(self, _signal: Signal, _items: int, _rejected: int) -> None:
-        self.exporter, self.hold = Exporter(), NothingHeld()
+        self.exporter, self.hold = Counts(), NothingHeld()
         self.recovered = self.stock()
 
     def _sent(self, signal: Signal, items: int, rejected: int) -> None:
