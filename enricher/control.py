@@ -20,6 +20,7 @@ import structlog
 
 from enricher.errors import EnricherError
 from enricher.storage import Store
+from enricher.storage.files import DATABASE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -114,7 +115,7 @@ async def connected(directory: Path, max_size_bytes: int) -> AsyncIterator[Ask]:
 
     Raises `EnricherError` if there is no store, or if the process that has it does not answer.
     """
-    if not (directory / "store.db").exists():
+    if not (directory / DATABASE).exists():
         raise EnricherError(f"{directory} holds no store; is storage.directory the one of the stage?")
     if await _is_served(directory):
         yield lambda question: _ask(directory, question)

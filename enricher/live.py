@@ -94,7 +94,7 @@ def process(  # noqa: PLR0913 - the request, what is known, and the time
     passing = Passing(out)
     if signal is Signal.METRICS:
         return passing
-    out.items = sum(len(scoped.items) for each in parsed.resourced for scoped in each.scoped)
+    out.items = shallow.count(parsed)
     hits = may_match(request, parsed, settings) if signal is Signal.TRACES else None
     found = find(hits, parsed, settings, out.failures) if hits is not None else []
     candidates = tie_all(found, out.failures)

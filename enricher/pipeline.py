@@ -64,7 +64,7 @@ def process(signal: Signal, request: bytes, settings: Settings) -> Processed:
     parsed = shallow.parse(request)
     if signal is Signal.METRICS:
         return Processed(request)
-    out = Processed(request, sum(len(scoped.items) for each in parsed.resourced for scoped in each.scoped))
+    out = Processed(request, shallow.count(parsed))
     if signal is Signal.LOGS or (hits := may_match(request, parsed, settings)) is None:
         return out
     found = find(hits, parsed, settings, out.failures)

@@ -57,7 +57,7 @@ class World:
     def mend(self, signal: Signal, request: bytes) -> Processed:
         """Second pass: return the request mended by all that was learned."""
         parsed = shallow.parse(request)
-        out = Processed(request, 0 if signal is Signal.METRICS else sum(1 for _ in shallow.items(parsed)))
+        out = Processed(request, 0 if signal is Signal.METRICS else shallow.count(parsed))
         if self._resolutions is None:
             self._resolutions = deque(self._resolve())
         if signal is not Signal.TRACES or (hits := may_match(request, parsed, self._settings)) is None:

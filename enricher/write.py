@@ -17,6 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from enricher import semconv
 from enricher.defects import OVERRIDDEN_MODEL, SWAPPED_USAGE, confirmed, has_other_model
 from enricher.evidence.payload import MAX_COUNT
+from enricher.otlp.varint import varint
 from enricher.outcome import IDENTITY, Reason, Rung
 from enricher.semconv import Convention, Fact
 
@@ -224,34 +225,24 @@ def _encoded(key: str, value: str | int | tuple[str, ...]) -> bytes:
     { string string_value = 1; int64 int_value = 3; ArrayValue array_value = 5 { repeated AnyValue values = 1 } }.
     """
     if isinstance(value, int):
-        any_value = b"\x18" + _varint(value & 0xFFFFFFFFFFFFFFFF)
+        any_value = b"\x18" + varint(value & 0xFFFFFFFFFFFFFFFF)
     elif isinstance(value, str):
         any_value = _string(value)
     else:
-        array = b"".join([b"\x0a" + _varint(len(each)) + each for each in map(_string, value)])
-        any_value = b"\x2a" + _varint(len(array)) + array
+        array = b"".join([b"\x0a" + varint(len(each)) + each for each in map(_string, value)])
+        any_value = b"\x2a" + varint(len(array)) + array
     head, size = _string(key), len(any_value)
     if size + len(head) < 0x7E:
         return b"\x4a%c%b\x12%c%b" % (size + len(head) + 2, head, size, any_value)
-    pair = head + b"\x12" + _varint(size) + any_value
-    return b"\x4a" + _varint(len(pair)) + pair
+    pair = head + b"\x12" + varint(size) + any_value
+    return b"\x4a" + varint(len(pair)) + pair
 
 
 @lru_cache(maxsize=1024)
 def _string(text: str) -> bytes:
     """Return a field 1 that holds the text. Keys, models and providers recur."""
     data = text.encode()
-    return b"\x0a" + _varint(len(data)) + data
-
-
-@lru_cache(maxsize=4096)
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return b"\x0a" + varint(len(data)) + data
 
 
 def apply(span: bytes, change: Change, policy: Policy, place: str) -> bytes:

@@ -15,6 +15,7 @@ import zstandard
 from enricher.capture.names import COMPRESSIONS, ENCODINGS, STANDARD_STREAM, compression_of, encoding_of
 from enricher.errors import BadRequestError, CaptureError
 from enricher.otlp import json
+from enricher.otlp.varint import varint
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -173,9 +174,4 @@ def _compressing(raw: IO[bytes], path: str) -> IO[bytes]:
 
 
 def _delimited(request: bytes) -> bytes:
-    size, prefix = len(request), bytearray()
-    while size >= 0x80:
-        prefix.append(size & 0x7F | 0x80)
-        size >>= 7
-    prefix.append(size)
-    return bytes(prefix) + request
+    return varint(len(request)) + request
