@@ -26,10 +26,11 @@ from enricher import live
 from enricher.evidence import codec
 from enricher.live import Memory, Waiting
 from enricher.otlp import shallow
+from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason
 from enricher.rungs import Resolution
-from enricher.scan import find, may_match, tie_all
+from enricher.scan import find, tie_all
 from enricher.storage import Batch, HeldSpan, StoreError
 
 if TYPE_CHECKING:
@@ -241,9 +242,7 @@ class Hold:
         )
         request = parsed.SerializeToString()
         failures: list[Failure] = []
-        hits = may_match(request, parsed, self._settings)
-        found = find(hits, parsed, self._settings, failures) if hits is not None else []
-        candidates = tie_all(found, failures)
+        candidates = tie_all(find(Haystack(request, parsed), self._settings, failures), failures)
         self._note([], failures)
         if not candidates:
             # The rule that recognised it is gone: it leaves as it came.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from enricher.evidence.index import Index
 from enricher.otlp import shallow
-from enricher.otlp.search import contains_any
+from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, IDENTITY, Outcome, Reason, Rung
 from enricher.owners import assign, carried, has_counts, run_of
@@ -26,14 +26,11 @@ from enricher.resolve import resolve
 from enricher.rules import StandsFor
 from enricher.rungs import LATE_NS, Resolution, start_key
 from enricher.scan import (
-    EVIDENCE,
-    MODEL_CALL,
     Failure,
     Found,
     find,
     learn,
     learn_model_calls,
-    may_match,
     name_of_span,
     tie_all,
     whole_traces,
@@ -95,14 +92,13 @@ def process(  # noqa: PLR0913 - the request, what is known, and the time
     if signal is Signal.METRICS:
         return passing
     out.items = shallow.count(parsed)
-    hits = may_match(request, parsed, settings) if signal is Signal.TRACES else None
-    found = find(hits, parsed, settings, out.failures) if hits is not None else []
+    sought = Haystack(request, parsed)
+    found = find(sought, settings, out.failures) if signal is Signal.TRACES else []
     candidates = tie_all(found, out.failures)
-    if contains_any(request, EVIDENCE):
-        own = {(each.trace_id, each.span_id) for each in candidates} if signal is Signal.TRACES else None
-        passing.touched = learn(signal, parsed, memory.index, settings, out.failures, now=now, own=own)
-    if signal is Signal.TRACES and contains_any(request, MODEL_CALL):
-        learn_model_calls(parsed, memory.index, now)
+    own = {(each.trace_id, each.span_id) for each in candidates} if signal is Signal.TRACES else None
+    passing.touched = learn(signal, sought, memory.index, settings, out.failures, now=now, own=own)
+    if signal is Signal.TRACES:
+        learn_model_calls(sought, memory.index, now)
     if not found:
         return passing
     for each in candidates:

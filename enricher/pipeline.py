@@ -19,6 +19,7 @@ from enricher import write
 from enricher.defects import REPEATED_USAGE
 from enricher.evidence.index import Index
 from enricher.otlp import shallow
+from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, Outcome, Reason
 from enricher.owners import assign, carried
@@ -32,7 +33,6 @@ from enricher.scan import (
     learn,
     learn_found,
     learn_model_calls,
-    may_match,
     stands_elsewhere,
     tie_all,
     whole_traces,
@@ -65,23 +65,23 @@ def process(signal: Signal, request: bytes, settings: Settings) -> Processed:
     if signal is Signal.METRICS:
         return Processed(request)
     out = Processed(request, shallow.count(parsed))
-    if signal is Signal.LOGS or (hits := may_match(request, parsed, settings)) is None:
+    sought = Haystack(request, parsed)
+    if signal is Signal.LOGS or not (found := find(sought, settings, out.failures)):
         return out
-    found = find(hits, parsed, settings, out.failures)
     candidates = [each.candidate for each in found if each.candidate is not None]
     resolutions: list[Resolution] = []
     index = Index()
     try:
-        if not stands_elsewhere(request, found):
+        if not stands_elsewhere(sought, found):
             for each in found:
                 learn_found(each, index, settings, out.failures)
             resolutions = resolve(candidates, index, lambda *_: False)
         if not resolutions or not all(each.reason is Reason.ENRICHED for each in resolutions):
             index = Index()
             candidates = tie_all(found, out.failures)
-            learn(signal, parsed, index, settings, out.failures)
+            learn(signal, sought, index, settings, out.failures)
             if any(trace.bare for trace in index.traces.values()):
-                learn_model_calls(parsed, index)
+                learn_model_calls(sought, index)
             whole = whole_traces(parsed, {each.trace_id for each in candidates})
             # What spans traces may lie in any other request: without memory that cannot be settled.
             resolutions = resolve(

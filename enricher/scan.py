@@ -1,8 +1,8 @@
 """
 From a request's bytes to what the ladder needs: the candidates in it, and what its spans or records say.
 
-Nothing is decoded that need not be. A search over the whole request tells whether a candidate can be in it at all;
-then only scopes and spans that hold the needle are looked into.
+Nothing is decoded that need not be: a search over the whole request tells which spans hold a needle, and only those are
+looked into.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from enricher import write
 from enricher.evidence import collect, payload
 from enricher.otlp import attributes as otlp
 from enricher.otlp import shallow
-from enricher.otlp.search import contains_any, count
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Outcome, Reason
 from enricher.recognise import Candidate, candidate, tie
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from enricher.config.model import Config
     from enricher.evidence.collect import Evidence
     from enricher.evidence.index import Index
+    from enricher.otlp.haystack import Haystack
     from enricher.recognise import Attributes
 
 MODEL_CALL = (b"gen_ai.", b"llm.", b"langfuse.observation.usage_details", b"mlflow.chat.")
@@ -52,9 +52,6 @@ TRACE_ID_FIELD = b"\x0a\x10"
 
 SPAN_ID_FIELD = b"\x12\x08"
 """Field 2 of a span: 8 bytes."""
-
-MANY = 16
-"""Items from which on a scope is searched as a whole first."""
 
 
 @dataclass(frozen=True)
@@ -113,69 +110,67 @@ class Found:
     """Set where the span's fate is known without the ladder."""
 
 
-def may_match(request: bytes, parsed: shallow.Request, settings: Settings) -> int | None:
-    """
-    Tell whether a rule can match in the request: None if none can.
-
-    Else return how often it holds the needle of the rules without scope, which is 0 where only a rule with one of the
-    request's scopes can match, and -1 where there are several needles and one of them was found.
-    """
+def find(sought: Haystack, settings: Settings, failures: list[Failure]) -> list[Found]:
+    """Return the spans that a rule matches. Only spans that hold a rule's needle are decoded."""
+    found: list[Found] = []
     recogniser = settings.recogniser
-    needles = recogniser.needles
-    if len(needles) == 1 and needles[0]:
-        hits = count(request, needles[0])
-    else:
-        hits = -1 if contains_any(request, needles) else 0
-    if hits:
-        return hits
-    for resourced in parsed.resourced:
-        for scoped in resourced.scoped:
-            if _is_bound(recogniser, shallow.merged(scoped.scope)):
-                return hits
-    return None
+    held = sought.holding(recogniser.needles)
+    for r, resourced in enumerate(sought.parsed.resourced):
+        for s, scoped in enumerate(resourced.scoped):
+            name = shallow.merged(scoped.scope)
+            if needles := _needles_of(recogniser, name, bound=not held):
+                spans = [(at, item) for at, item in enumerate(scoped.items) if any(n in item for n in needles)]
+            elif (r, s) in held:
+                spans = [(at, scoped.items[at]) for at in held[r, s]]
+            else:
+                continue
+            scope = _scope(name)
+            service = _service(shallow.merged(resourced.resource))
+            rules = recogniser.of_scope(scope[0]).rules
+            for at, item in spans:
+                try:
+                    span = Span.FromString(item)
+                    attributes = otlp.read(span.attributes)
+                    described = _described(span, attributes, rules, service, scope, settings)
+                    if described is not None:
+                        found.append(Found(scoped.items, at, described, span, attributes))
+                except DecodeError:
+                    given_up = _given_up(service, scope, Reason.SPAN_UNREADABLE)
+                    found.append(Found(scoped.items, at, outcome=given_up))
+                except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
+                    given_up = _given_up(service, scope, Reason.STEP_FAILED)
+                    found.append(Found(scoped.items, at, outcome=given_up))
+                    failures.append(Failure("recognise", traceback.format_exc()))
+    return found
 
 
 @lru_cache(maxsize=1024)
-def _is_bound(recogniser: Recogniser, scope: bytes) -> bool:
-    return bool(recogniser.of_scope(_scope(scope)[0], bound=True).rules)
-
-
-def find(hits: int, parsed: shallow.Request, settings: Settings, failures: list[Failure]) -> list[Found]:
+def _needles_of(recogniser: Recogniser, scope: bytes, *, bound: bool) -> tuple[bytes, ...]:
     """
-    Return the spans that a rule matches. Only spans that hold a rule's needle are decoded.
+    Return what to look for in a scope that a rule names; nothing for other scopes.
 
-    `hits` is what `may_match` returned: once all of them are accounted for, scopes are looked into only for rules that
-    name them.
+    `bound` tells that the request holds no needle, so that only rules match to which none leads.
     """
-    found: list[Found] = []
-    recogniser, left = settings.recogniser, hits
-    needle = recogniser.needles[0] if hits > 0 else b""
-    for resourced, scoped, scope in _scopes(parsed, recogniser):
-        rules, needles = recogniser.of_scope(scope[0], bound=left == 0)
-        if not rules:
-            continue
-        for at, item in _holding(scoped, needles):
-            left -= item.count(needle) if left > 0 else 0
-            try:
-                span = Span.FromString(item)
-                attributes = otlp.read(span.attributes)
-                rule = next((rule for rule in rules if rule.matches_span(span) and _shows(rule, attributes)), None)
-                if rule is None:
-                    continue
-                service = _service(shallow.merged(resourced.resource))
-                conventions = settings.policy.conventions
-                described = candidate(
-                    span, attributes, rule=rule, service=service, scope=scope, conventions=conventions
-                )
-                if rule.stands_for is StandsFor.CALL:
-                    _note_what_is_shown(described, span, attributes, settings)
-                found.append(Found(scoped.items, at, described, span, attributes))
-            except DecodeError:
-                found.append(_given_up(scoped, at, resourced, scope, Reason.SPAN_UNREADABLE))
-            except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
-                found.append(_given_up(scoped, at, resourced, scope, Reason.STEP_FAILED))
-                failures.append(Failure("recognise", traceback.format_exc()))
-    return found
+    wanted = recogniser.of_scope(_scope(scope)[0], bound=bound)
+    return wanted.needles if any(rule.scope for rule in wanted.rules) else ()
+
+
+def _described(  # noqa: PLR0913, PLR0917 - a span, and what stands above it
+    span: Span,
+    attributes: Attributes,
+    rules: Iterable[Rule],
+    service: str,
+    scope: tuple[str, str],
+    settings: Settings,
+) -> Candidate | None:
+    rule = next((rule for rule in rules if rule.matches_span(span) and _shows(rule, attributes)), None)
+    if rule is None:
+        return None
+    conventions = settings.policy.conventions
+    described = candidate(span, attributes, rule=rule, service=service, scope=scope, conventions=conventions)
+    if rule.stands_for is StandsFor.CALL:
+        _note_what_is_shown(described, span, attributes, settings)
+    return described
 
 
 def _shows(rule: Rule, attributes: Attributes) -> bool:
@@ -214,38 +209,13 @@ def tie_all(found: list[Found], failures: list[Failure]) -> list[Candidate]:
     return candidates
 
 
-def _scopes(
-    parsed: shallow.Request, recogniser: Recogniser
-) -> list[tuple[shallow.Resourced, shallow.Scoped, tuple[str, str]]]:
-    """Return every scope with its name and version, those that a rule names first."""
-    out = [
-        (resourced, scoped, _scope(shallow.merged(scoped.scope)))
-        for resourced in parsed.resourced
-        for scoped in resourced.scoped
-    ]
-    out.sort(key=lambda each: not any(rule.scope for rule in recogniser.of_scope(each[2][0]).rules))
-    return out
-
-
-def _given_up(
-    scoped: shallow.Scoped, at: int, resourced: shallow.Resourced, scope: tuple[str, str], reason: Reason
-) -> Found:
-    outcome = Outcome("", "", "", _service(shallow.merged(resourced.resource)), " ".join(scope).strip(), "", reason)
-    return Found(scoped.items, at, outcome=outcome)
-
-
-def _holding(scoped: shallow.Scoped, needles: tuple[bytes, ...]) -> list[tuple[int, bytes]]:
-    """Return the items, with their positions, that hold one of the needles."""
-    items = scoped.items
-    # One copy and one fast search for the whole scope cost less than a look at each of many items.
-    if len(items) > MANY and not contains_any(scoped.SerializeToString(), needles):
-        return []
-    return [(at, item) for at, item in enumerate(items) if any(needle in item for needle in needles)]
+def _given_up(service: str, scope: tuple[str, str], reason: Reason) -> Outcome:
+    return Outcome("", "", "", service, " ".join(scope).strip(), "", reason)
 
 
 def learn(  # noqa: PLR0913 - from a request into an index, with what dates and bounds it
     signal: Signal,
-    parsed: shallow.Request,
+    sought: Haystack,
     index: Index,
     settings: Settings,
     failures: list[Failure],
@@ -259,23 +229,25 @@ def learn(  # noqa: PLR0913 - from a request into an index, with what dates and 
     `own` are the spans that may be candidates; of the others is not remembered what stands on them.
     """
     touched: set[str] = set()
-    for resourced in parsed.resourced:
-        for scoped in resourced.scoped:
-            for _, item in _holding(scoped, collect.NEEDLES):
-                service = _service(shallow.merged(resourced.resource))
-                try:
-                    if signal is Signal.LOGS:
-                        found = collect.of_record(LogRecord.FromString(item), service, settings.payload_attributes)
-                        touched |= add_all(found, index, now=now, own=None)
-                    else:
-                        span = Span.FromString(item)
-                        attributes = otlp.read(span.attributes)
-                        found = collect.of_span(span, attributes, service, settings.payload_attributes)
-                        touched |= add_all(found, index, now=now, own=own)
-                except DecodeError:
-                    continue
-                except Exception:  # noqa: BLE001 - evidence that cannot be read is evidence that is not there
-                    failures.append(Failure("collect evidence", traceback.format_exc()))
+    for (r, s), places in sought.holding(EVIDENCE).items():
+        resourced = sought.parsed.resourced[r]
+        service, items = _service(shallow.merged(resourced.resource)), resourced.scoped[s].items
+        for item in [items[at] for at in places]:
+            if not any(needle in item for needle in collect.NEEDLES):
+                continue
+            try:
+                if signal is Signal.LOGS:
+                    found = collect.of_record(LogRecord.FromString(item), service, settings.payload_attributes)
+                    touched |= add_all(found, index, now=now, own=None)
+                else:
+                    span = Span.FromString(item)
+                    attributes = otlp.read(span.attributes)
+                    found = collect.of_span(span, attributes, service, settings.payload_attributes)
+                    touched |= add_all(found, index, now=now, own=own)
+            except DecodeError:
+                continue
+            except Exception:  # noqa: BLE001 - evidence that cannot be read is evidence that is not there
+                failures.append(Failure("collect evidence", traceback.format_exc()))
     return touched
 
 
@@ -298,24 +270,24 @@ def name_of_span(trace_id: bytes, span_id: bytes) -> str:
     return f"span {trace_id.hex()} {span_id.hex()}"
 
 
-def learn_model_calls(parsed: shallow.Request, index: Index, now: float = 0.0) -> None:
+def learn_model_calls(sought: Haystack, index: Index, now: float = 0.0) -> None:
     """Note the spans that call a model: near them, a usage object that stands alone may be theirs."""
-    for resourced in parsed.resourced:
-        for scoped in resourced.scoped:
-            for _, item in _holding(scoped, MODEL_CALL):
-                # Trace and span id come first wherever anybody writes fields in order: no need to decode the span.
-                if item[:2] == TRACE_ID_FIELD and item[18:20] == SPAN_ID_FIELD:
-                    index.add_model_call(item[2:18], item[20:28], now)
-                    continue
-                with suppress(DecodeError):
-                    span = Span.FromString(item)
-                    index.add_model_call(span.trace_id, span.span_id, now)
+    for (r, s), places in sought.holding(MODEL_CALL).items():
+        items = sought.parsed.resourced[r].scoped[s].items
+        for item in [items[at] for at in places]:
+            # Trace and span id come first wherever anybody writes fields in order: no need to decode the span.
+            if item[:2] == TRACE_ID_FIELD and item[18:20] == SPAN_ID_FIELD:
+                index.add_model_call(item[2:18], item[20:28], now)
+                continue
+            with suppress(DecodeError):
+                span = Span.FromString(item)
+                index.add_model_call(span.trace_id, span.span_id, now)
 
 
-def stands_elsewhere(request: bytes, found: Sequence[Found]) -> bool:
+def stands_elsewhere(sought: Haystack, found: Sequence[Found]) -> bool:
     """Tell whether other spans than the candidates may say something of their runs, or of who serves them."""
-    own = sum(each.items[each.at].count(RUN_OBJECT) for each in found)
-    return count(request, RUN_OBJECT) > own or contains_any(request, AZURE)
+    holding = sum(map(len, sought.holding((RUN_OBJECT,)).values()))
+    return holding > sum(RUN_OBJECT in each.items[each.at] for each in found) or sought.holds_any(AZURE)
 
 
 def learn_found(found: Found, index: Index, settings: Settings, failures: list[Failure]) -> None:

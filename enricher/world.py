@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from enricher.evidence.index import Index
 from enricher.otlp import shallow
+from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason
 from enricher.owners import assign, carried
 from enricher.pipeline import Processed, mend
 from enricher.resolve import resolve
 from enricher.rungs import Resolution
-from enricher.scan import Failure, find, learn, learn_model_calls, may_match, tie_all
+from enricher.scan import Failure, find, learn, learn_model_calls, tie_all
 
 if TYPE_CHECKING:
     from enricher.evidence.collect import Evidence
@@ -46,13 +47,12 @@ class World:
         parsed = shallow.parse(request)
         if signal is Signal.METRICS:
             return
-        learn(signal, parsed, self._index, self._settings, self.failures)
+        sought = Haystack(request, parsed)
+        learn(signal, sought, self._index, self._settings, self.failures)
         if signal is Signal.LOGS:
             return
-        learn_model_calls(parsed, self._index)
-        if (hits := may_match(request, parsed, self._settings)) is not None:
-            found = find(hits, parsed, self._settings, [])
-            self._candidates += tie_all(found, self.failures)
+        learn_model_calls(sought, self._index)
+        self._candidates += tie_all(find(sought, self._settings, []), self.failures)
 
     def mend(self, signal: Signal, request: bytes) -> Processed:
         """Second pass: return the request mended by all that was learned."""
@@ -60,9 +60,9 @@ class World:
         out = Processed(request, 0 if signal is Signal.METRICS else shallow.count(parsed))
         if self._resolutions is None:
             self._resolutions = deque(self._resolve())
-        if signal is not Signal.TRACES or (hits := may_match(request, parsed, self._settings)) is None:
+        if signal is not Signal.TRACES:
             return out
-        found = find(hits, parsed, self._settings, out.failures)
+        found = find(Haystack(request, parsed), self._settings, out.failures)
         mine = [self._resolutions.popleft() for _ in tie_all(found, [])]
         if mend(found, mine, self._index, self._settings, out):
             out.request = parsed.SerializeToString()

@@ -44,13 +44,10 @@ def contains_any(data: bytes, needles: Iterable[bytes]) -> bool:
     return any(contains(data, needle) for needle in needles)
 
 
-def count(data: bytes, needle: bytes) -> int:
-    """Return how often `data` holds `needle`, which must not be empty, as `bytes.count` does."""
-    if _find is None:
-        return data.count(needle)
-    start = ctypes.c_void_p.from_buffer(ctypes.c_char_p(data)).value or 0
-    end, size, found = start + len(data), len(needle), 0
-    while (at := _find(start, end - start, needle, size)) is not None:
-        found += 1
-        start = at + size
-    return found
+def find(data: bytes, needle: bytes, start: int = 0) -> int:
+    """Return where `data` holds `needle` from `start` on, or -1, as `bytes.find` does."""
+    if _find is None or start > len(data):
+        return data.find(needle, start)
+    first = ctypes.c_void_p.from_buffer(ctypes.c_char_p(data)).value or 0
+    at = _find(first + start, len(data) - start, needle, len(needle))
+    return -1 if at is None else at - first

@@ -23,6 +23,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from enricher.errors import BadRequestError
+from enricher.otlp import varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableSequence, Sequence
@@ -178,7 +179,7 @@ def exceeds(data: bytes, limit: int) -> bool:  # noqa: C901 - a walk over the wi
         at, end, level = stack.pop()
         while at < end:
             try:
-                tag, at = _varint(data, at)
+                tag, at = varint.read(data, at)
                 wire_type = tag & 7
                 fields += 1
                 if fields > FIELDS_EACH * limit + FIELDS_FREE:
@@ -186,7 +187,7 @@ def exceeds(data: bytes, limit: int) -> bool:  # noqa: C901 - a walk over the wi
                 if tag < 8:  # field 0, which there is not: 60 MiB of zeros are no request
                     break
                 if wire_type == 2:
-                    size, at = _varint(data, at)
+                    size, at = varint.read(data, at)
                     if tag >> 3 == (1 if level == 0 else 2):
                         count += 1
                         if count > limit:
@@ -195,7 +196,7 @@ def exceeds(data: bytes, limit: int) -> bool:  # noqa: C901 - a walk over the wi
                             stack.append((at, min(at + size, end), level + 1))
                     at += size
                 elif wire_type == 0:
-                    _, at = _varint(data, at)
+                    _, at = varint.read(data, at)
                 elif wire_type in (1, 5):
                     at += 8 if wire_type == 1 else 4
                 elif wire_type not in (
@@ -206,20 +207,6 @@ def exceeds(data: bytes, limit: int) -> bool:  # noqa: C901 - a walk over the wi
             except IndexError:
                 break
     return False
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    byte = data[at]
-    if byte < 0x80:
-        return byte, at + 1
-    value = byte & 0x7F
-    for shift in range(7, 70, 7):
-        at += 1
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at + 1
-    raise IndexError(at)
 
 
 def assemble(

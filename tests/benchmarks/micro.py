@@ -25,6 +25,7 @@ from enricher import pipeline, scan
 from enricher.config.model import Config
 from enricher.evidence.index import Index
 from enricher.otlp import shallow
+from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
 
 if TYPE_CHECKING:
@@ -38,13 +39,12 @@ REPEAT_SECONDS = 0.05
 def steps(request: bytes, settings: scan.Settings) -> Mapping[str, Callable[[], object]]:
     """Return what is timed, in the order of the pipeline; each runs on the same request again and again."""
     parsed = shallow.parse(request)
-    hits = scan.may_match(request, parsed, settings)
+    sought = Haystack(request, parsed)
     return {
-        "scan.may_match (scan)": lambda: scan.may_match(request, parsed, settings),
         "otlp.shallow.parse": lambda: shallow.parse(request),
         "  and serialise": lambda: shallow.parse(request).SerializeToString(),
-        "scan.find (recognise)": lambda: None if hits is None else scan.find(hits, parsed, settings, []),
-        "scan.learn (collect)": lambda: scan.learn(Signal.TRACES, parsed, Index(), settings, []),
+        "scan.find (recognise)": lambda: scan.find(Haystack(request, parsed), settings, []),
+        "scan.learn (collect)": lambda: scan.learn(Signal.TRACES, sought, Index(), settings, []),
         "pipeline.process": lambda: pipeline.process(Signal.TRACES, request, settings),
         "for comparison: full parse": lambda: ExportTraceServiceRequest.FromString(request),
     }

@@ -24,6 +24,7 @@ from enricher.evidence import collect
 from enricher.evidence.index import Index
 from enricher.otlp import attributes as otlp
 from enricher.otlp import shallow
+from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
 from enricher.recognise import Candidate, candidate, tie
 from enricher.rules import Rule
@@ -483,14 +484,12 @@ def candidates_and_index(items: Sequence[Item], order: Iterable[int] | None = No
     failures: list[scan.Failure] = []
     for number in range(len(items)) if order is None else order:
         signal, request = signals([items[number]])[0]
-        parsed = shallow.parse(request)
-        scan.learn(signal, parsed, index, settings, failures)
+        sought = Haystack(request, shallow.parse(request))
+        scan.learn(signal, sought, index, settings, failures)
         if signal is Signal.TRACES:
-            scan.learn_model_calls(parsed, index)
+            scan.learn_model_calls(sought, index)
     spans = a_request(each for each in items if isinstance(each.message, Span))
-    parsed = shallow.parse(spans)
-    hits = scan.may_match(spans, parsed, settings)
-    found = [] if hits is None else scan.find(hits, parsed, settings, failures)
+    found = scan.find(Haystack(spans, shallow.parse(spans)), settings, failures)
     scan.tie_all(found, failures)
     assert not failures
     return [each.candidate for each in found if each.candidate is not None], index

@@ -20,8 +20,9 @@ def test_contains_is_in(data, needle):
 
 
 @given(HAYSTACKS, NEEDLES)
-def test_count_is_the_count_of_bytes(data, needle):
-    assert search.count(data, needle) == data.count(needle)
+def test_find_is_the_find_of_bytes(data, needle):
+    for start in range(len(data) + 2):
+        assert search.find(data, needle, start) == data.find(needle, start)
 
 
 def test_without_the_c_library_the_answers_are_the_same(monkeypatch):
@@ -29,7 +30,7 @@ def test_without_the_c_library_the_answers_are_the_same(monkeypatch):
 
     assert search.contains(b"ab\0cd", b"\0c")
     assert not search.contains(b"ab\0cd", b"cb")
-    assert search.count(b"aaaa\0a", b"aa") == 2
+    assert search.find(b"aba\0ab", b"ab", 1) == 4
 
 
 def test_on_windows_the_c_library_is_not_asked(monkeypatch):
