@@ -74,7 +74,7 @@ class Service:
             self._hold = Hold(config.hold, self._settings, self._store, names, note=self._note, queued=self._wake)
             if patterns := config.enrichment.payload_files:
                 self._payload_files = PayloadFiles(patterns, self._hold.add_evidence, _log_unreadable)
-        self.receivers = receivers_of(config, self.consume, self._rotating)
+        self.receivers = receivers_of(config, self.consume, self._rotating, ready=self._why_not_ready)
         self._pages = Pages(
             config.telemetry,
             self._counters,

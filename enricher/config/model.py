@@ -39,6 +39,8 @@ class GrpcServerConfig(Section):
     endpoint: ListenEndpoint = Endpoint("localhost", 4317)
     max_recv_msg_size_mib: Annotated[StrictInt, Field(ge=1, le=2047)] = 64
     """Larger requests are refused; gRPC counts a message's bytes in 31 bits."""
+    health: StrictBool = False
+    """Whether `grpc.health.v1` is offered, to whoever asks."""
     tls: ServerTlsConfig | None = None
     auth: ServerAuthConfig | None = None
 

@@ -14,6 +14,7 @@ A client is answered with what downstream answered, as far as there was an answe
     (not asked: no valid credentials)         UNAUTHENTICATED, before the request is read (F42)
     (request above max_receive_bytes)         RESOURCE_EXHAUSTED without RetryInfo, from grpc itself (GRP-01)
     (service or method unknown)               UNIMPLEMENTED, from grpc itself (GRP-06)
+    (the health service, if it is offered)    see `grpc_health`
 
 No code is translated. UNAUTHENTICATED and PERMISSION_DENIED mean that downstream refuses the *stage*, and a client
 that gets them drops its data; whether to keep the request instead is decided in `deliver`, which then does not raise.
@@ -32,6 +33,7 @@ import grpc
 
 from enricher.otlp.status import SERVICES
 from enricher.receive.grpc_gate import Gate
+from enricher.receive.grpc_health import Health
 from enricher.receive.refusals import DRAIN_SECONDS, Refusals, cannot_listen, shutting_down
 
 if TYPE_CHECKING:
@@ -72,10 +74,11 @@ class GrpcReceiver:
     `endpoint` is `host:port`; port 0 takes a free one, to be read from `port`. `localhost` is 127.0.0.1 alone, as it
     is for the Collector: were both loopback addresses tried, one that is taken would go unnoticed.
 
-    `authenticate` gets the headers of a call, names in lower case, before anything else of it is looked at.
+    `authenticate` gets the headers of a call, names in lower case, before anything else of it is looked at. With
+    `ready`, the reason why nothing should be sent here now or an empty text, the health service is offered, to anybody.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where it listens, and what stands before and beside the Export methods
         self,
         endpoint: str,
         consume: Consume,
@@ -83,6 +86,7 @@ class GrpcReceiver:
         max_receive_bytes: int,
         tls: ServerTls | None = None,
         authenticate: Callable[[Mapping[str, str]], bool] | None = None,
+        ready: Callable[[], str] | None = None,
     ) -> None:
         self.port = 0
         self._endpoint = endpoint
@@ -90,6 +94,7 @@ class GrpcReceiver:
         self._max_receive_bytes = max_receive_bytes
         self._tls = tls
         self._authenticate = authenticate
+        self._health = Health(ready) if ready is not None else None
         self._server: Any = None
         self._draining = False
         self._refusals = Refusals()
@@ -98,6 +103,8 @@ class GrpcReceiver:
         """Listen, and return the port. Raises `EnricherError` when the endpoint or a TLS file cannot be had."""
         credentials = self._tls.grpc_credentials() if self._tls is not None else None
         server = grpc.aio.server(options=[*_OPTIONS, ("grpc.max_receive_message_length", self._max_receive_bytes)])
+        if self._health is not None:
+            server.add_generic_rpc_handlers([self._health])
         if self._authenticate is not None:
             server.add_generic_rpc_handlers([Gate(self._authenticate)])
         server.add_generic_rpc_handlers(
@@ -131,6 +138,8 @@ class GrpcReceiver:
             return
         if not self._draining:
             self._draining = True
+            if self._health is not None:
+                self._health.stop()
             pause = min(grace, DRAIN_SECONDS)
             grace -= pause
             await asyncio.sleep(pause)

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     Authenticate = Callable[[Mapping[str, str]], bool]
 
 
-def receivers_of(config: Config, consume: Consume, rotating: list[Rotating[Any]]) -> dict[str, Receiver]:
+def receivers_of(
+    config: Config, consume: Consume, rotating: list[Rotating[Any]], *, ready: Callable[[], str]
+) -> dict[str, Receiver]:
     """
-    Return the receivers that are to listen, by the protocol's key.
+    Return the receivers that are to listen, by the protocol's key. `ready` is what the health service asks.
 
     What they read from files that rotate is added to `rotating`. Raises `EnricherError` if such a file cannot be used.
     """
@@ -32,7 +34,12 @@ def receivers_of(config: Config, consume: Consume, rotating: list[Rotating[Any]]
         tls, authenticate = _guard(grpc, "receivers.otlp.protocols.grpc", rotating)
         limit = grpc.max_recv_msg_size_mib << 20
         found["grpc"] = GrpcReceiver(
-            str(grpc.endpoint), consume, max_receive_bytes=limit, tls=tls, authenticate=authenticate
+            str(grpc.endpoint),
+            consume,
+            max_receive_bytes=limit,
+            tls=tls,
+            authenticate=authenticate,
+            ready=ready if grpc.health else None,
         )
     if (http := protocols.http) is not None:
         tls, authenticate = _guard(http, "receivers.otlp.protocols.http", rotating)

@@ -5,6 +5,7 @@ import gzip
 import socket
 
 import aiohttp
+import grpc.aio
 import pytest
 
 from enricher.config import load
@@ -272,3 +273,16 @@ async def test_an_empty_request_is_answered_here(tmp_path):
     service = Service(config(tmp_path))
 
     assert await service.consume(Signal.TRACES, b"") == b""
+
+
+async def test_the_health_service_says_what_readyz_says(tmp_path):
+    service = Service(config(tmp_path, "receivers.otlp.protocols.grpc.health=true"))
+    await service.start()
+    async with grpc.aio.insecure_channel(service.receivers["grpc"].address) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        answers = [await check(b"", timeout=30)]
+        service._not_ready = "shutting down"
+        answers.append(await check(b"", timeout=30))
+    await service.shutdown(0)
+
+    assert answers == [b"\x08\x01", b"\x08\x02"]
