@@ -7,7 +7,7 @@ Downstream first, receivers last, so that nothing comes in that cannot go out; s
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,18 +23,19 @@ from enricher.hold import Hold
 from enricher.otlp.shallow import Signal
 from enricher.pages import Pages
 from enricher.payload_files import PayloadFiles
-from enricher.receive.admission import Admission
+from enricher.receive.admission import Admission, NoRoomError
 from enricher.receive.receivers import receivers_of
 from enricher.storage import Store, StoreError
 from enricher.telemetry.counters import Answer, Counters
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from enricher.config.model import Config
     from enricher.deliver import Exporter
     from enricher.errors import CaptureError
     from enricher.outcome import Outcome
+    from enricher.receive.admission import Room
     from enricher.rotation import Rotating
     from enricher.storage import Recovery
 
@@ -74,7 +75,7 @@ class Service:
             self._hold = Hold(config.hold, self._settings, self._store, names, note=self._note, queued=self._wake)
             if patterns := config.enrichment.payload_files:
                 self._payload_files = PayloadFiles(patterns, self._hold.add_evidence, _log_unreadable)
-        self.receivers = receivers_of(config, self.consume, self._rotating, ready=self._why_not_ready)
+        self.receivers = receivers_of(config, self, self._rotating)
         self._pages = Pages(
             config.telemetry,
             self._counters,
@@ -82,7 +83,7 @@ class Service:
             hold=self._hold.counts if self._hold is not None else None,
             store=self._store,
             alive=lambda: self.death,
-            ready=self._why_not_ready,
+            ready=self.why_not_ready,
         )
         self._failures_seen: set[str] = set()
         # A log call that is filtered out costs as much as the rest of a candidate.
@@ -132,7 +133,7 @@ class Service:
             await self._store.close()
         await self._pages.shutdown()
 
-    def _why_not_ready(self) -> str:
+    def why_not_ready(self) -> str:
         """Return why nothing should be sent here now; empty if it may. A full store still delivers, and says so."""
         return self._not_ready or ("" if self._store is None else self._store.reason)
 
@@ -148,18 +149,32 @@ class Service:
         else:
             await self._store.ended()
 
-    async def consume(self, signal: Signal, request: bytes) -> bytes:
+    @contextmanager
+    def room(self, signal: Signal) -> Iterator[Room]:
+        """Give a request its room in what may be in flight; one for which there is none is counted as refused."""
+        try:
+            with self._admission.room() as room:
+                yield room
+        except NoRoomError:
+            self._counters.answered(signal, Answer.REFUSED)
+            raise
+
+    async def consume(self, signal: Signal, request: bytes, room: Room | None = None) -> bytes:
         """
         Mend a request, send it on, and return downstream's answer; candidates that wait are in the store by then.
 
         Raises `BadRequestError` for what is not OTLP, `RetryableError` for what can be neither delivered nor kept, and
         without a queue what the exporter raises. Nothing is acknowledged that downstream has not accepted or the store
-        has not committed.
+        has not committed. Without a `room` that has the request's bytes already, it gets one here.
         """
+        if room is None:
+            with self.room(signal) as its_own:
+                its_own.take(len(request))
+                return await self.consume(signal, request, its_own)
         passing = None
         try:
             with ExitStack() as admitted:
-                admitted.enter_context(self._admission.admit(len(request)))
+                admitted.enter_context(room)
                 passing = self._process(signal, request)
                 sending = asyncio.create_task(self._send_on(signal, passing, admitted.pop_all()))
             # A client that leaves must not leave rows behind of which nobody knows, nor memory that nobody counts.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from threading import Lock
+from typing import Final, Self
 
 from enricher.errors import RetryableError
 from enricher.otlp.status import ADVISED_RETRY_DELAY, Code
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 MAX_IN_FLIGHT_BYTES: Final = 64 << 20
-"""Bytes on the wire of all requests that are not answered yet; each takes about three times that in memory."""
+"""Bytes of all requests that are not answered yet, those that are still read included; each takes about three times
+that in memory."""
+
+
+class NoRoomError(RetryableError):
+    """Others fill the budget; carries the advice to come again within a second."""
 
 
 class Admission:
@@ -21,22 +23,57 @@ class Admission:
     def __init__(self, max_bytes: int = MAX_IN_FLIGHT_BYTES) -> None:
         self.max_bytes = max_bytes
         self.in_flight = 0
+        self.lock = Lock()
 
-    @contextmanager
-    def admit(self, size: int) -> Iterator[None]:
-        """
-        Let a request in until the block ends; one that is alone is let in whatever its size.
+    def room(self) -> Room:
+        """Return the room of one request, with nothing in it yet."""
+        return Room(self)
 
-        Raises `RetryableError` with the advice to come again within a second.
-        """
-        if self.in_flight and self.in_flight + size > self.max_bytes:
-            raise RetryableError(
+
+class Room:
+    """
+    What one request has of the budget, as a context that may be entered by several: the last to leave gives it back.
+
+    A request that is alone gets in whatever its size. One that does not fit is refused and never waits, so that of two
+    that are half read one ends. Any thread may call; who takes for a request that was given up is refused as well.
+    """
+
+    def __init__(self, admission: Admission) -> None:
+        self.size = 0
+        self._admission = admission
+        self._holders = 0
+
+    def __enter__(self) -> Self:
+        self._holders += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._admission.lock:
+            self._holders -= 1
+            if not self._holders:
+                self._set(0)
+
+    def expect(self, more: int) -> None:
+        """Raise `NoRoomError` if so many bytes would not fit now; takes nothing."""
+        others = self._admission.in_flight - self.size
+        if not self._holders or (others and others + self.size + more > self._admission.max_bytes):
+            raise NoRoomError(
                 Code.UNAVAILABLE,
-                f"more than {self.max_bytes >> 20} MiB of requests are in flight; send this one again",
+                f"more than {self._admission.max_bytes >> 20} MiB of requests are in flight; send this one again",
                 retry_delay=ADVISED_RETRY_DELAY,
             )
-        self.in_flight += size
-        try:
-            yield
-        finally:
-            self.in_flight -= size
+
+    def take(self, more: int) -> None:
+        """Add bytes; raises `NoRoomError` if they do not fit."""
+        with self._admission.lock:
+            self.expect(more)
+            self._set(self.size + more)
+
+    def shrink(self, size: int) -> None:
+        """Keep no more than `size` bytes."""
+        with self._admission.lock:
+            self._set(min(size, self.size))
+
+    def _set(self, size: int) -> None:
+        self._admission.in_flight += size - self.size
+        self.size = size

@@ -10,6 +10,7 @@ A client is answered with what downstream answered, in the encoding that it sent
     raises PermanentError                     the status of its code: 400, 401, 403, 404, 429 or 500
     raises anything else                      503 "internal error, id=..."; the log has the rest (A23)
     (not asked: shutting down)                503
+    (not asked: too much is in flight)        503 and Retry-After, before the body is read or within it (SRV-07)
     (not authenticated)                       401, before the body is read
     (other paths, methods, types, codings)    404, 405, 415
     (larger than the limit)                   413, before the body is read where its length is told (HTP-07, HTP-17)
@@ -39,8 +40,10 @@ from enricher.receive.refusals import DRAIN_SECONDS, Refusal, Refusals, bad_requ
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
-    from enricher.receive import Consume
+    from enricher.receive import ConsumeInRoom
+    from enricher.receive.admission import Room
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
@@ -73,14 +76,16 @@ class HttpReceiver:
 
     `endpoint` is `host:port`; port 0 takes a free one, to be read from `port`. `localhost` is 127.0.0.1 alone, as for
     gRPC. `max_receive_bytes` holds for a body as it comes and for what it inflates to; JSON has a lower limit of its
-    own. `authenticate` gets the headers, names in lower case, before anything else of a request is looked at.
+    own. `room` returns where a request's bytes are counted from the first one that is read; `consume` gets it too.
+    `authenticate` gets the headers, names in lower case, before anything else of a request is looked at.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where it listens, and what stands before and behind it
         self,
         endpoint: str,
-        consume: Consume,
+        consume: ConsumeInRoom,
         *,
+        room: Callable[[Signal], AbstractContextManager[Room]],
         max_receive_bytes: int,
         ssl_context: ssl.SSLContext | None = None,
         authenticate: Callable[[Mapping[str, str]], bool] | None = None,
@@ -88,6 +93,7 @@ class HttpReceiver:
         self.port = 0
         self._endpoint = endpoint
         self._consume = consume
+        self._room = room
         self._limits = {PROTOBUF: max_receive_bytes, JSON: min(max_receive_bytes, MAX_JSON_BYTES)}
         self._ssl_context = ssl_context
         self._authenticate = authenticate
@@ -162,19 +168,20 @@ class HttpReceiver:
     async def _answer(self, bodies: Bodies, request: web.BaseRequest) -> web.Response:
         signal, kind = _SIGNALS[request.path], request.content_type
         limit = self._limits[kind]
-        try:
-            body = await bodies.read(request, _coding(request), limit)
-        except TooLargeError:
-            return _too_large(request, limit)
-        except TimeoutError:
-            late = Refusal(Code.DEADLINE_EXCEEDED, f"the body did not arrive within {BODY_SECONDS:g} s")
-            return _refused(request, late, 408)
-        except (ConnectionError, web.RequestPayloadError):
-            return _refused(request, bad_request("the body is broken off, or its chunks are malformed"))
-        if kind == JSON:
-            response = await self._consume(signal, await bodies.from_json(body, signal))
-            return _response(200, kind, response_json(signal, response))
-        return _response(200, kind, await self._consume(signal, body))
+        with self._room(signal) as room:
+            try:
+                body = await bodies.read(request, _coding(request), limit, room)
+            except TooLargeError:
+                return _too_large(request, limit)
+            except TimeoutError:
+                late = Refusal(Code.DEADLINE_EXCEEDED, f"the body did not arrive within {BODY_SECONDS:g} s")
+                return _refused(request, late, 408)
+            except (ConnectionError, web.RequestPayloadError):
+                return _refused(request, bad_request("the body is broken off, or its chunks are malformed"))
+            if kind == JSON:
+                body = await bodies.from_json(body, signal, room)
+            response = await self._consume(signal, body, room)
+        return _response(200, kind, response_json(signal, response) if kind == JSON else response)
 
     def _at_the_door(self, request: web.BaseRequest) -> web.Response | None:
         """Return the refusal of a request whose body need not be read, or None for one that is let in."""

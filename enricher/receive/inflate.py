@@ -15,7 +15,7 @@ import zstandard
 from enricher.errors import BadRequestError, EnricherError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 AT_ONCE_BYTES = 4 << 20
 """Bodies up to this size are inflated once. Larger ones are inflated to be counted, and again into a buffer of just
@@ -39,12 +39,12 @@ class TooLargeError(EnricherError):
     """The body is, or grows, larger than is taken."""
 
 
-def inflate(coding: str, data: bytes, limit: int) -> bytes:
+def inflate(coding: str, data: bytes, limit: int, take: Callable[[int], None]) -> bytes:
     """
-    Return what a body of one of the `CODINGS` holds.
+    Return what a body of one of the `CODINGS` holds; `take` is told of every byte before there is room for it.
 
     Raises `TooLargeError` above `limit` bytes and `BadRequestError` for a body that is damaged, breaks off, or has
-    something behind its end.
+    something behind its end, and what `take` raises.
     """
     kept: list[bytes] = []
     size = 0
@@ -52,6 +52,7 @@ def inflate(coding: str, data: bytes, limit: int) -> bytes:
         size += len(piece)
         if size > limit:
             raise TooLargeError
+        take(len(piece))
         if size <= AT_ONCE_BYTES:
             kept.append(piece)
     if size <= AT_ONCE_BYTES:

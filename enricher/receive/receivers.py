@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from enricher.receive.auth import Authenticator
 from enricher.receive.grpc_server import GrpcReceiver
@@ -11,20 +11,33 @@ from enricher.receive.tls import ServerTls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from enricher.config.model import Config, GrpcServerConfig, HttpServerConfig
-    from enricher.receive import Consume
+    from enricher.otlp.shallow import Signal
+    from enricher.receive.admission import Room
     from enricher.rotation import Rotating
 
     Receiver = GrpcReceiver | HttpReceiver
     Authenticate = Callable[[Mapping[str, str]], bool]
 
 
-def receivers_of(
-    config: Config, consume: Consume, rotating: list[Rotating[Any]], *, ready: Callable[[], str]
-) -> dict[str, Receiver]:
+class Stage(Protocol):
+    """What stands behind the receivers."""
+
+    async def consume(self, signal: Signal, request: bytes, room: Room | None = None) -> bytes:
+        """Answer a request; its bytes are in the room, if there is one."""
+
+    def room(self, signal: Signal) -> AbstractContextManager[Room]:
+        """Return where the bytes of a request are counted from the first one that is read."""
+
+    def why_not_ready(self) -> str:
+        """Return why nothing should be sent here now; empty if it may."""
+
+
+def receivers_of(config: Config, stage: Stage, rotating: list[Rotating[Any]]) -> dict[str, Receiver]:
     """
-    Return the receivers that are to listen, by the protocol's key. `ready` is what the health service asks.
+    Return the receivers that are to listen, by the protocol's key.
 
     What they read from files that rotate is added to `rotating`. Raises `EnricherError` if such a file cannot be used.
     """
@@ -35,18 +48,23 @@ def receivers_of(
         limit = grpc.max_recv_msg_size_mib << 20
         found["grpc"] = GrpcReceiver(
             str(grpc.endpoint),
-            consume,
+            stage.consume,
             max_receive_bytes=limit,
             tls=tls,
             authenticate=authenticate,
-            ready=ready if grpc.health else None,
+            ready=stage.why_not_ready if grpc.health else None,
         )
     if (http := protocols.http) is not None:
         tls, authenticate = _guard(http, "receivers.otlp.protocols.http", rotating)
         limit = http.max_request_body_size_mib << 20
         context = tls.ssl_context() if tls is not None else None
         found["http"] = HttpReceiver(
-            str(http.endpoint), consume, max_receive_bytes=limit, ssl_context=context, authenticate=authenticate
+            str(http.endpoint),
+            stage.consume,
+            room=stage.room,
+            max_receive_bytes=limit,
+            ssl_context=context,
+            authenticate=authenticate,
         )
     return found
 

@@ -37,11 +37,11 @@ from enricher.otlp.status import (
     partial_success,
     status_details,
 )
-from enricher.receive.http_server import HttpReceiver
 from enricher.rotation import Rotating
 from tests.support import peers
 from tests.support.http_downstream import Answer, HttpDownstream, partial, stall
 from tests.support.openssl import self_signed
+from tests.support.receivers import http_receiver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -541,7 +541,7 @@ class Answered:
 async def through(answer: Answer, **headers: str) -> Answered:
     """Send a request through receiver and exporter to a downstream that gives the answer."""
     async with HttpDownstream(answer) as downstream, exporting(downstream.url) as exporter:
-        receiver = HttpReceiver("127.0.0.1:0", exporter.export, max_receive_bytes=1 << 20)
+        receiver = http_receiver(exporter.export)
         url = f"http://127.0.0.1:{await receiver.start()}/v1/traces"
         try:
             sent = {"Content-Type": "application/x-protobuf", **headers}

@@ -31,23 +31,27 @@ from enricher.otlp import json as otlp_json
 from enricher.otlp.shallow import Signal
 from enricher.otlp.status import STATUS_KEY, Code, partial_success
 from enricher.receive import http_body, http_server
+from enricher.receive.admission import Admission
 from enricher.receive.http_body import MAX_JSON_BYTES, MAX_JSON_MARKS
-from enricher.receive.http_server import HttpReceiver
 from enricher.receive.refusals import MAX_TEXT_BYTES
 from enricher.scan import Settings
 from tests.support.build import a_request, a_span
 from tests.support.openssl import self_signed
+from tests.support.receivers import http_receiver
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from enricher.receive import Consume
+    from enricher.receive.http_server import HttpReceiver
 
 LIMIT = 1 << 20
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 TYPES = [PROTOBUF, JSON]
 # Not protobuf, not UTF-8, with every byte: what must come through as it is.
 ANY_BYTES = bytes(range(256)) * 4
+TWO_EMPTY = b"\x0a\0\x0a\0"  # twice a ResourceSpans of nothing
 EMPTY = {PROTOBUF: b"", JSON: b"{}"}
 ERRORS = [code for code in Code if code is not Code.OK]
 
@@ -83,7 +87,7 @@ class Answer(NamedTuple):
 
 @asynccontextmanager
 async def receiving(consume: Consume, limit: int = LIMIT, **settings: object) -> AsyncIterator[HttpReceiver]:
-    receiver = HttpReceiver("127.0.0.1:0", consume, max_receive_bytes=limit, **settings)
+    receiver = http_receiver(consume, max_receive_bytes=limit, **settings)
     await receiver.start()
     try:
         yield receiver
@@ -697,6 +701,103 @@ class TestLimits:
                 writer.close()
 
 
+class TestRoom:
+    """What is read counts as in flight beside what is consumed, so that bodies that are read cannot fill the memory."""
+
+    async def test_srv_07_htp_17_a_length_that_does_not_fit_is_refused_before_the_body_is_sent(self):
+        admission = Admission(100)
+        async with receiving(accept, admission=admission) as receiver, connected(receiver) as client:
+            with admission.room() as others:
+                others.take(60)
+                client.say(head("Expect: 100-continue", "Content-Length: 41"))
+                answer = await client.answer()
+
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert (answer.error.code, "are in flight" in answer.error.message) == (Code.UNAVAILABLE, True)
+
+    async def test_srv_07_htp_15_a_chunked_body_is_refused_once_it_does_not_fit(self):
+        admission = Admission(100)
+        async with receiving(accept, admission=admission) as receiver, connected(receiver) as client:
+            with admission.room() as others:
+                others.take(60)
+                client.say(head("Transfer-Encoding: chunked") + b"28\r\n" + bytes(40) + b"\r\n")
+                await until(lambda: admission.in_flight == 100)
+                client.say(b"1\r\n\0\r\n")
+                answer = await client.answer()
+                in_flight = admission.in_flight
+
+        assert (answer.status, answer.headers["retry-after"], in_flight) == (503, "1", 60)
+
+    @pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
+    @pytest.mark.parametrize("size", [LIMIT, LIMIT * 16])
+    async def test_srv_07_a1_a_body_is_refused_once_what_it_inflates_to_does_not_fit(self, coding, compress, size):
+        admission, body = Admission(size), bytes(size)
+        async with receiving(accept, size, admission=admission) as receiver:
+            with admission.room() as others:
+                others.take(1)
+                refused = await post(receiver, compress(body), Content_Encoding=coding)
+                in_flight = admission.in_flight
+            taken = await post(receiver, compress(body), Content_Encoding=coding)
+
+        assert (refused.status, in_flight, taken.status) == (503, 1, 200)
+
+    async def test_srv_07_of_two_bodies_that_are_half_read_one_is_refused_and_the_other_taken(self):
+        admission = Admission(100)
+        async with (
+            receiving(accept, admission=admission) as receiver,
+            connected(receiver) as one,
+            connected(receiver) as other,
+        ):
+            for client in (one, other):
+                client.say(head("Expect: 100-continue", "Content-Length: 80"))
+                assert (await client.answer()).status == 100
+            for client in (one, other):
+                client.say(bytes(50))
+            await until(lambda: admission.in_flight == 100)
+            one.say(bytes(30))
+            refused = await one.answer()
+            other.say(bytes(30))
+            taken = await other.answer()
+
+        assert (refused.status, taken.status, admission.in_flight) == (503, 200, 0)
+
+    async def test_f45_a_client_that_leaves_within_its_body_gives_its_room_back(self):
+        admission = Admission(100)
+        async with receiving(accept, admission=admission) as receiver:
+            async with connected(receiver) as client:
+                client.say(head("Content-Length: 80") + bytes(50))
+                await until(lambda: admission.in_flight == 50)
+            await until(lambda: admission.in_flight == 0)
+
+    async def test_a4_lengths_that_are_told_and_not_sent_keep_nobody_out(self):
+        admission = Admission(100)
+        async with receiving(accept, admission=admission) as receiver, connected(receiver) as silent:
+            silent.say(head("Expect: 100-continue", "Content-Length: 100"))
+            assert (await silent.answer()).status == 100
+
+            assert (await post(receiver, bytes(100))).status == 200
+
+    @pytest.mark.parametrize(
+        ("body", "headers"),
+        [
+            (TWO_EMPTY, {}),
+            (gzip.compress(TWO_EMPTY), {"Content_Encoding": "gzip"}),
+            (b'{"resourceSpans":[{}, {}]}', {"kind": JSON}),
+        ],
+    )
+    async def test_a_request_is_counted_once_whatever_it_came_as(self, body, headers):
+        admission, seen = Admission(), []
+
+        async def consume(_signal: Signal, request: bytes) -> bytes:
+            seen.append((request, admission.in_flight))
+            return b""
+
+        async with receiving(consume, admission=admission) as receiver:
+            await post(receiver, body, **headers)
+
+        assert (seen, admission.in_flight) == ([(TWO_EMPTY, len(TWO_EMPTY))], 0)
+
+
 class TestMalformed:
     CASES = (
         pytest.param(head("X-Canary: " + "canary" * 5000), id="a18_large_header"),
@@ -878,7 +979,7 @@ class TestInternalErrors:
 
 class TestLifecycle:
     async def test_shutdown_before_start_and_twice(self):
-        receiver = HttpReceiver("127.0.0.1:0", accept, max_receive_bytes=LIMIT)
+        receiver = http_receiver(accept)
         await receiver.shutdown(1)
         await receiver.start()
         await receiver.shutdown(1)
@@ -961,11 +1062,11 @@ class TestLifecycle:
             endpoint = f"127.0.0.1:{other.getsockname()[1]}"
 
             with pytest.raises(EnricherError, match=f"cannot listen for HTTP on {endpoint}: the port is taken"):
-                await HttpReceiver(endpoint, accept, max_receive_bytes=LIMIT).start()
+                await http_receiver(accept, endpoint).start()
 
     async def test_a20_two_receivers_do_not_share_a_port(self):
         async with receiving(accept) as first:
-            second = HttpReceiver(f"localhost:{first.port}", accept, max_receive_bytes=LIMIT)
+            second = http_receiver(accept, f"localhost:{first.port}")
 
             with pytest.raises(EnricherError, match=r"set receivers\.otlp\.protocols\.http\.endpoint to another"):
                 await second.start()
@@ -981,7 +1082,7 @@ class TestLifecycle:
         ],
     )
     async def test_a6_the_addresses_that_are_listened_on(self, endpoint, reached):
-        receiver = HttpReceiver(endpoint, accept, max_receive_bytes=LIMIT)
+        receiver = http_receiver(accept, endpoint)
         port = await receiver.start()
         try:
             assert receiver.address == f"{endpoint.rpartition(':')[0]}:{port}"

@@ -13,9 +13,11 @@ from enricher.deliver.exporters import destination
 from enricher.errors import EnricherError, RetryableError
 from enricher.otlp import json
 from enricher.otlp.shallow import Signal
+from enricher.receive.admission import NoRoomError
 from enricher.receive.receivers import unguarded
 from enricher.service import Service
 from enricher.storage import StoreError, StoreFullError
+from enricher.telemetry.counters import Answer
 from tests.support.build import a_request, a_span, items_of, openllmetry_span
 from tests.support.downstream import Downstream
 from tests.support.http_downstream import HttpDownstream
@@ -286,3 +288,35 @@ async def test_the_health_service_says_what_readyz_says(tmp_path):
     await service.shutdown(0)
 
     assert answers == [b"\x08\x01", b"\x08\x02"]
+
+
+async def test_srv_07_bodies_that_are_read_and_requests_under_way_share_one_budget(tmp_path, monkeypatch):
+    exporter = Exporter()
+    export, is_open = exporter.export, asyncio.Event()
+
+    async def stalling(signal, request):
+        await is_open.wait()
+        return await export(signal, request)
+
+    exporter.export = stalling
+    http = "receivers.otlp.protocols={grpc: {endpoint: '127.0.0.1:0'}, http: {endpoint: '127.0.0.1:0'}}"
+    service = a_service(monkeypatch, {"file": exporter}, tmp_path, "hold.enabled=false", http)
+    await service.start()
+    request = a_request([a_span()])
+    service._admission.max_bytes = 2 * len(request)
+    url = f"http://{service.receivers['http'].address}/v1/traces"
+    async with aiohttp.ClientSession(headers={"Content-Type": "application/x-protobuf"}) as session:
+        over_http = asyncio.create_task(session.post(url, data=request))
+        over_grpc = asyncio.create_task(service.consume(Signal.TRACES, request))
+        await until(lambda: service._admission.in_flight == 2 * len(request))
+        async with session.post(url, data=request) as refused:
+            status = refused.status
+        with pytest.raises(NoRoomError):
+            await service.consume(Signal.TRACES, request)
+        is_open.set()
+        (await over_http).release()
+        await over_grpc
+    await service.shutdown(0)
+
+    assert (status, exporter.sent, service._admission.in_flight) == (503, [request, request], 0)
+    assert service._counters.requests == {(Signal.TRACES, Answer.REFUSED): 2, (Signal.TRACES, Answer.ACCEPTED): 2}
