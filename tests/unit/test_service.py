@@ -320,3 +320,27 @@ async def test_srv_07_bodies_that_are_read_and_requests_under_way_share_one_budg
 
     assert (status, exporter.sent, service._admission.in_flight) == (503, [request, request], 0)
     assert service._counters.requests == {(Signal.TRACES, Answer.REFUSED): 2, (Signal.TRACES, Answer.ACCEPTED): 2}
+
+
+async def test_a14_no_header_of_a_client_leaves_the_stage(tmp_path):
+    async with Downstream() as over_grpc, HttpDownstream() as over_http:
+        both = [f"exporters.otlp.endpoint=http://{over_grpc.endpoint}", f"exporters.otlphttp.endpoint={over_http.url}"]
+        service = Service(config(tmp_path, "receivers.otlp.protocols.http.endpoint=127.0.0.1:0", *both))
+        await service.start()
+        sent = {"Content-Type": "application/x-protobuf", "Authorization": "Bearer of-the-client", "X-Tenant": "a"}
+        url = f"http://{service.receivers['http'].address}/v1/traces"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(url, data=a_request([a_span()]), headers=sent) as response,
+        ):
+            assert response.status == 200
+        await service.shutdown(0)
+    own = {"host", "user-agent", "accept", "accept-encoding", "content-type", "content-length"}
+
+    assert [{key for key, _ in call.metadata} for call in over_grpc.received] == [{"user-agent"}]
+    assert [set(call.headers) for call in over_http.received] == [own]
+
+
+def test_a14_the_collectors_key_for_headers_of_clients_is_an_error(tmp_path):
+    with pytest.raises(EnricherError, match=r"grpc\.include_metadata: unknown key"):
+        config(tmp_path, "receivers.otlp.protocols.grpc.include_metadata=true")
