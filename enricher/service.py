@@ -159,6 +159,10 @@ class Service:
             self._counters.answered(signal, Answer.REFUSED)
             raise
 
+    def unauthenticated(self, transport: str) -> None:
+        """Count a request that was refused for want of valid credentials."""
+        self._counters.unauthenticated(transport)
+
     async def consume(self, signal: Signal, request: bytes, room: Room | None = None) -> bytes:
         """
         Mend a request, send it on, and return downstream's answer; candidates that wait are in the store by then.

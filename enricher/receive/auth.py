@@ -34,13 +34,20 @@ _log = structlog.get_logger()
 
 class Authenticator:
     """
-    Knows the credentials of one receiver's `auth` section. `where` is its key.
+    Knows the credentials of one receiver's `auth` section. `where` is its key; `count` is called for each refusal.
 
     They are kept as digests: of equal length, so that a comparison takes the same time whatever was sent (A10).
     Raises `EnricherError` if there are none that can be used.
     """
 
-    def __init__(self, config: ServerAuthConfig, where: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: ServerAuthConfig,
+        where: str,
+        *,
+        count: Callable[[], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.refused = 0
         if config.bearer is not None:
             self._scheme = config.bearer.scheme.encode().lower()
@@ -52,6 +59,7 @@ class Authenticator:
             raise EnricherError(f"{where}: neither bearer nor basic is named")
         self.credentials.get()
         self._where = where
+        self._count = count
         self._clock = clock
         self._logged_at = float("-inf")
 
@@ -60,6 +68,8 @@ class Authenticator:
         if self._is_known(headers.get("authorization", "")):
             return True
         self.refused += 1
+        if self._count is not None:
+            self._count()
         if self._clock() >= self._logged_at + LOG_SECONDS:
             self._logged_at = self._clock()
             _log.warning("requests without valid credentials are refused", key=self._where, refused=self.refused)

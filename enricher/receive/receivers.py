@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from enricher.receive.auth import Authenticator
@@ -31,6 +32,9 @@ class Stage(Protocol):
     def room(self, signal: Signal) -> AbstractContextManager[Room]:
         """Return where the bytes of a request are counted from the first one that is read."""
 
+    def unauthenticated(self, transport: str) -> None:
+        """Count a request that was refused for want of valid credentials."""
+
     def why_not_ready(self) -> str:
         """Return why nothing should be sent here now; empty if it may."""
 
@@ -44,7 +48,7 @@ def receivers_of(config: Config, stage: Stage, rotating: list[Rotating[Any]]) ->
     protocols = config.receivers.otlp.protocols
     found: dict[str, Receiver] = {}
     if (grpc := protocols.grpc) is not None:
-        tls, authenticate = _guard(grpc, "receivers.otlp.protocols.grpc", rotating)
+        tls, authenticate = _guard(grpc, "grpc", stage, rotating)
         limit = grpc.max_recv_msg_size_mib << 20
         found["grpc"] = GrpcReceiver(
             str(grpc.endpoint),
@@ -55,7 +59,7 @@ def receivers_of(config: Config, stage: Stage, rotating: list[Rotating[Any]]) ->
             ready=stage.why_not_ready if grpc.health else None,
         )
     if (http := protocols.http) is not None:
-        tls, authenticate = _guard(http, "receivers.otlp.protocols.http", rotating)
+        tls, authenticate = _guard(http, "http", stage, rotating)
         limit = http.max_request_body_size_mib << 20
         context = tls.ssl_context() if tls is not None else None
         found["http"] = HttpReceiver(
@@ -70,14 +74,14 @@ def receivers_of(config: Config, stage: Stage, rotating: list[Rotating[Any]]) ->
 
 
 def _guard(
-    protocol: GrpcServerConfig | HttpServerConfig, where: str, rotating: list[Rotating[Any]]
+    protocol: GrpcServerConfig | HttpServerConfig, name: str, stage: Stage, rotating: list[Rotating[Any]]
 ) -> tuple[ServerTls | None, Authenticate | None]:
-    tls, authenticate = None, None
+    tls, authenticate, where = None, None, f"receivers.otlp.protocols.{name}"
     if protocol.tls is not None:
         tls = ServerTls(protocol.tls, f"{where}.tls")
         rotating.append(tls.files)
     if protocol.auth is not None:
-        authenticator = Authenticator(protocol.auth, f"{where}.auth")
+        authenticator = Authenticator(protocol.auth, f"{where}.auth", count=partial(stage.unauthenticated, name))
         rotating.append(authenticator.credentials)
         authenticate = authenticator.authenticate
     return tls, authenticate

@@ -144,6 +144,8 @@ class Counters:
     failed: Counter[Signal] = field(default_factory=Counter)
     outcomes: Counter[tuple[str, Reason, Rung | None]] = field(default_factory=Counter)
     step_failures: int = 0
+    auth_failures: Counter[str] = field(default_factory=Counter)
+    """Requests without valid credentials, by transport."""
 
     def answered(self, signal: Signal, answer: Answer, items: int = 0) -> None:
         """Count a request by its answer; `items` are those in it, where they are known."""
@@ -152,6 +154,10 @@ class Counters:
             self.refused[signal] += items
         elif answer is Answer.FAILED:
             self.failed[signal] += items
+
+    def unauthenticated(self, transport: str) -> None:
+        """Count a request that was refused for want of valid credentials."""
+        self.auth_failures[transport] += 1
 
     def note(self, outcomes: Iterable[Outcome], failures: int = 0) -> None:
         """Count candidates that left, and steps that failed."""

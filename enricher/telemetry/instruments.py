@@ -142,6 +142,11 @@ def _requests(reading: Reading) -> Values:
             yield reading.counters.requests[signal, answer], {"signal": signal.value, "answer": answer.value}
 
 
+def _auth_failures(reading: Reading) -> Values:
+    for transport in ("grpc", "http"):
+        yield reading.counters.auth_failures[transport], {"transport": transport}
+
+
 def _released(reading: Reading) -> Values:
     yield reading.hold.released_by_evidence, {"by": "evidence"}
     yield reading.hold.released_at_deadline, {"by": "deadline"}
@@ -179,6 +184,14 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         "Requests by their answer: `accepted`, `refused`, `failed`, or `bad_request` for what is not OTLP.",
         ("signal", "answer"),
         _requests,
+    ),
+    Instrument(
+        "receiver_auth_failures",
+        "counter",
+        "{request}",
+        "Requests of any kind that were refused because they came without valid credentials.",
+        ("transport",),
+        _auth_failures,
     ),
     *_items(
         "counter",

@@ -13,6 +13,7 @@ from enricher.deliver.exporters import destination
 from enricher.errors import EnricherError, RetryableError
 from enricher.otlp import json
 from enricher.otlp.shallow import Signal
+from enricher.otlp.status import SERVICES
 from enricher.receive.admission import NoRoomError
 from enricher.receive.receivers import unguarded
 from enricher.service import Service
@@ -344,3 +345,21 @@ async def test_a14_no_header_of_a_client_leaves_the_stage(tmp_path):
 def test_a14_the_collectors_key_for_headers_of_clients_is_an_error(tmp_path):
     with pytest.raises(EnricherError, match=r"grpc\.include_metadata: unknown key"):
         config(tmp_path, "receivers.otlp.protocols.grpc.include_metadata=true")
+
+
+async def test_f42_requests_without_credentials_are_counted_by_transport(tmp_path):
+    auth = "{endpoint: '127.0.0.1:0', auth: {bearer: {token: good}}}"
+    service = Service(config(tmp_path, f"receivers.otlp.protocols={{grpc: {auth}, http: {auth}}}"))
+    await service.start()
+    async with grpc.aio.insecure_channel(service.receivers["grpc"].address) as channel:
+        for method in ("/another.Service/Method", f"/{SERVICES[Signal.LOGS]}/Export"):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await channel.unary_unary(method)(b"", timeout=30)
+        good = (("authorization", "Bearer good"),)
+        await channel.unary_unary(f"/{SERVICES[Signal.LOGS]}/Export")(b"", timeout=30, metadata=good)
+    url = f"http://{service.receivers['http'].address}/v1/traces"
+    async with aiohttp.ClientSession() as session, session.post(url, data=b"") as refused:
+        status = refused.status
+    await service.shutdown(0)
+
+    assert (status, service._counters.auth_failures) == (401, {"grpc": 2, "http": 1})

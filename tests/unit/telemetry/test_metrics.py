@@ -121,6 +121,14 @@ def test_answers_are_counted_in_requests_and_those_not_taken_in_items_too(metric
     assert found["enricher_receiver_refused_spans_total"][()] == 0
 
 
+def test_requests_without_credentials_are_counted_by_transport(metrics):
+    counters = Counters()
+    counters.unauthenticated("http")
+    found = scraped(metrics, reading(counters=counters))
+
+    assert found["enricher_receiver_auth_failures_total"] == {(("transport", "grpc"),): 0, (("transport", "http"),): 1}
+
+
 def test_items_are_accepted_when_the_first_exporter_has_taken_them_or_they_are_held(metrics):
     first, second = Counts(Counter({Signal.TRACES: 7})), Counts(Counter({Signal.TRACES: 5}))
     found = scraped(metrics, reading(exporters={"otlp": first, "file": second}, hold=replace(NothingHeld(), held=2)))
