@@ -25,12 +25,12 @@ A client that leaves while its request is under way does not end it: what was re
 from __future__ import annotations
 
 import asyncio
-import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import web
 
+from enricher.listening import listen
 from enricher.otlp.shallow import Signal
 from enricher.otlp.status import STATUS_KEY, Code, response_json, status_code, status_details, status_json
 from enricher.receive.http_body import BODY_SECONDS, MAX_JSON_BYTES, Bodies
@@ -50,8 +50,6 @@ JSON = "application/json"
 
 IDLE_SECONDS = 60.0
 """How long a connection may take to send a request's headers, or be silent after an answer (HTP-18)."""
-
-HANDSHAKE_SECONDS = 10.0
 
 LINGER_SECONDS = 2.0
 """How long what a refused client still sends is read and thrown away. Closed at once, the connection would be reset,
@@ -108,7 +106,16 @@ class HttpReceiver:
         bodies = Bodies()
         server = web.Server(partial(self._handle, bodies))
         try:
-            listener = await _listen(server, self._endpoint, self._ssl_context)
+            listener = await listen(
+                server,
+                self._endpoint,
+                lambda request, text: _refused(request, bad_request(text)),
+                ssl_context=self._ssl_context,
+                auto_decompress=False,  # aiohttp takes what breaks off and grows without a limit (A2)
+                keepalive_timeout=IDLE_SECONDS,
+                lingering_time=LINGER_SECONDS,
+                max_field_size=16 << 10,  # as for gRPC
+            )
         except OSError:
             raise cannot_listen("HTTP", self._endpoint) from None
         self._running = _Running(listener, server, bodies)
@@ -209,47 +216,6 @@ class _Running(NamedTuple):
     listener: asyncio.Server
     server: web.Server
     bodies: Bodies
-
-
-class _Connection(web.RequestHandler):
-    """aiohttp's own, but for the answer to what is not HTTP: aiohttp quotes it to the peer, and logs it (A18)."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Refuse a request that cannot be read. Nothing else comes here, for the handler above raises nothing."""
-        del status, exc, message
-        response = _refused(request, bad_request("not a valid HTTP/1.1 request, or its headers are too large"))
-        response.force_close()
-        return response
-
-
-async def _listen(server: web.Server, endpoint: str, ssl_context: ssl.SSLContext | None) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    connection = partial(
-        _Connection,
-        server,
-        loop=loop,
-        access_log=None,  # type: ignore[arg-type]  # as its code takes it
-        auto_decompress=False,  # it takes what breaks off and grows without a limit (A2)
-        keepalive_timeout=IDLE_SECONDS,
-        lingering_time=LINGER_SECONDS,
-        max_field_size=16 << 10,  # as for gRPC
-    )
-    host, _, port = endpoint.rpartition(":")
-    host = "127.0.0.1" if host == "localhost" else host.strip("[]")
-    tls: dict[str, Any] = {"ssl": ssl_context, "ssl_handshake_timeout": HANDSHAKE_SECONDS} if ssl_context else {}
-    if host == "::":
-        # The one address that stands for both families; asyncio would leave one out.
-        both = socket.create_server((host, int(port)), family=socket.AF_INET6, dualstack_ipv6=True)
-        return await loop.create_server(connection, sock=both, **tls)
-    return await loop.create_server(connection, host, int(port), **tls)
 
 
 def _coding(request: web.BaseRequest) -> str:

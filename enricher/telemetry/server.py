@@ -12,20 +12,20 @@ and nothing of a request is in an answer or a log.
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 import structlog
 from aiohttp import web
 
 from enricher.errors import EnricherError
+from enricher.listening import listen
 from enricher.telemetry.logs import FirstOfKind
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Collection, Mapping
 
     Show = Callable[[], Awaitable[web.Response]]
@@ -87,7 +87,7 @@ class TelemetryServer:
         for endpoint, pages in self._pages.items():
             server = web.Server(partial(self._handle, pages))
             try:
-                listener = await _listen(server, endpoint)
+                listener = await listen(server, endpoint, _not_http, keepalive_timeout=IDLE_SECONDS, lingering_time=0.0)
             except OSError as error:
                 if endpoint in self._optional:
                     key = self._keys[endpoint]
@@ -135,36 +135,8 @@ class TelemetryServer:
         return _answer(HTTPStatus.OK, "")
 
 
-class _Connection(web.RequestHandler):
-    """aiohttp's own, but for the answer to what is not HTTP: aiohttp quotes it to the peer, and logs it (A18)."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Refuse a request that cannot be read. Nothing else comes here, for the handler above raises nothing."""
-        del request, status, exc, message
-        response = _answer(HTTPStatus.BAD_REQUEST, "not a valid HTTP/1.1 request, or its headers are too large")
-        response.force_close()
-        return response
-
-
-async def _listen(server: web.Server, endpoint: str) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    settings: dict[str, Any] = {"access_log": None, "keepalive_timeout": IDLE_SECONDS, "lingering_time": 0.0}
-    connection = partial(_Connection, server, loop=loop, **settings)
-    host, _, port = endpoint.rpartition(":")
-    host = "127.0.0.1" if host == "localhost" else host.strip("[]")
-    if host == "::":
-        # The one address that stands for both families; asyncio would leave one out.
-        both = socket.create_server((host, int(port)), family=socket.AF_INET6, dualstack_ipv6=True)
-        return await loop.create_server(connection, sock=both)
-    return await loop.create_server(connection, host, int(port))
+def _not_http(_request: web.BaseRequest, reason: str) -> web.Response:
+    return _answer(HTTPStatus.BAD_REQUEST, reason)
 
 
 def _answer(status: HTTPStatus, reason: str, **headers: str) -> web.Response:
