@@ -18,16 +18,18 @@ from enricher import __version__
 from enricher.config.access import ClientAuthConfig
 from enricher.deliver.auth import authorization
 from enricher.deliver.grpc_exporter import MAX_RESPONSE_BYTES, GrpcExporter
-from enricher.errors import AnswerError, EnricherError, ExportError, PermanentError, RetryableError
+from enricher.errors import AnswerError, EnricherError, PermanentError, RetryableError
 from enricher.otlp.shallow import Signal
 from enricher.otlp.status import MAX_RETRY_DELAY, RETRY_INFO_KEY, SERVICES, STATUS_KEY, Code, retry_trailers
 from enricher.receive.grpc_server import GrpcReceiver
 from tests.support import peers
 from tests.support.certificates import Authority, Pair
 from tests.support.downstream import Downstream, delayed, ok, partial, refuse, stall
+from tests.support.exporters import cut_short, failing, finished, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
 # Not protobuf, not UTF-8, with every byte: what must come through as it is.
@@ -56,20 +58,8 @@ BY_CODE = {
 ERRORS = [code for code in BY_CODE if code is not grpc.StatusCode.OK]
 
 
-@asynccontextmanager
-async def exporting(endpoint: str, **settings: object) -> AsyncIterator[GrpcExporter]:
-    exporter = GrpcExporter(endpoint, **{"insecure": True, "timeout": 30.0, **settings})
-    await exporter.start()
-    try:
-        yield exporter
-    finally:
-        await exporter.shutdown()
-
-
-async def failing(exporter: GrpcExporter, request: bytes = b"") -> ExportError:
-    with pytest.raises(ExportError) as caught:
-        await exporter.export(Signal.TRACES, request)
-    return caught.value
+def exporting(endpoint: str, **settings: object) -> AbstractAsyncContextManager[GrpcExporter]:
+    return running(GrpcExporter(endpoint, **{"insecure": True, "timeout": 30.0, **settings}))
 
 
 def a_retry_info(seconds: int) -> RetryInfo:
@@ -283,22 +273,12 @@ class TestLifecycle:
     async def test_shutdown_waits_for_the_calls_under_way(self):
         answer = asyncio.Event()
         async with Downstream(delayed(answer, ok(b"late"))) as downstream, exporting(downstream.endpoint) as exporter:
-            under_way = asyncio.ensure_future(exporter.export(Signal.TRACES, b""))
-            await downstream.requests(1)
-            stopping = asyncio.ensure_future(exporter.shutdown(30))
-            await asyncio.sleep(0)  # the shutdown has begun, and waits
-            answer.set()
-
-            assert await under_way == b"late"
-            await stopping
+            assert await finished(exporter, downstream, answer) == b"late"
 
     async def test_f21_what_is_under_way_after_the_grace_is_retryable_and_not_cancelled(self):
         """A cancellation would pass every `except Exception` between here and the client, who then gets no answer."""
         async with Downstream(stall()) as downstream, exporting(downstream.endpoint) as exporter:
-            under_way = asyncio.ensure_future(failing(exporter))
-            await downstream.requests(1)
-            await exporter.shutdown(0)
-            error = await under_way
+            error = await cut_short(exporter, downstream)
 
         assert (type(error), error.code) == (RetryableError, Code.UNAVAILABLE)
 

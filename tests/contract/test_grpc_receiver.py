@@ -27,6 +27,7 @@ from enricher.otlp.shallow import Signal
 from enricher.otlp.status import RETRY_INFO_KEY, RETRYABLE, SERVICES, STATUS_KEY, Code, partial_success, retry_delay
 from enricher.receive.grpc_server import GrpcReceiver
 from enricher.receive.refusals import MAX_TEXT_BYTES, MAX_TRAILER_BYTES
+from tests.support.receivers import Counting, Slow, accept, raising, stop_at_any_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -63,17 +64,6 @@ async def refused(channel: grpc.aio.Channel, request: bytes = b"", **options: ob
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(channel, request, **options)
     return caught.value
-
-
-def raising(error: BaseException) -> Consume:
-    async def consume(_signal: Signal, _request: bytes) -> bytes:
-        raise error
-
-    return consume
-
-
-async def accept(_signal: Signal, _request: bytes) -> bytes:
-    return b""
 
 
 def trailers_of(error: grpc.aio.AioRpcError) -> dict[str, bytes]:
@@ -373,60 +363,35 @@ class TestInternalErrors:
 
 class TestLifecycle:
     async def test_shutdown_before_start_and_twice(self):
-        receiver = GrpcReceiver("127.0.0.1:0", accept, max_receive_bytes=LIMIT)
-        await receiver.shutdown(1)
-        await receiver.start()
-        await receiver.shutdown(1)
-        await receiver.shutdown(0)
+        await stop_at_any_time(GrpcReceiver("127.0.0.1:0", accept, max_receive_bytes=LIMIT))
 
     async def test_grp_10_calls_in_flight_finish_and_new_ones_are_unavailable(self):
-        entered, finish = asyncio.Event(), asyncio.Event()
-
-        async def consume(_signal: Signal, _request: bytes) -> bytes:
-            entered.set()
-            await finish.wait()
-            return b"finished"
-
+        consume = Slow()
         async with receiving(consume) as receiver, connected(receiver) as channel:
             in_flight = asyncio.ensure_future(call(channel, b""))
-            await entered.wait()
+            await consume.entered.wait()
             stopping = asyncio.ensure_future(receiver.shutdown(30))
             await asyncio.sleep(0)  # the stop is called, not awaited
             late = await refused(channel)
-            finish.set()
+            consume.finish.set()
 
             assert await in_flight == b"finished"
             await stopping
             assert late.code() is grpc.StatusCode.UNAVAILABLE
 
     async def test_f23_what_is_not_finished_within_grace_is_unavailable(self):
-        entered = asyncio.Event()
-
-        async def consume(_signal: Signal, _request: bytes) -> bytes:
-            entered.set()
-            await asyncio.Event().wait()
-            return b""
-
+        consume = Slow()
         async with receiving(consume) as receiver, connected(receiver) as channel:
             in_flight = asyncio.ensure_future(refused(channel))
-            await entered.wait()
+            await consume.entered.wait()
             await receiver.shutdown(0)
 
             assert (await in_flight).code() is grpc.StatusCode.UNAVAILABLE
 
     async def test_f20_a_stop_under_load_gives_answers_or_unavailable(self):
         """And never CANCELLED; what the clients count as taken is what was consumed."""
-        consumed = 0
-        enough = asyncio.Event()
+        consume = Counting(200)
         results: list[bytes | grpc.StatusCode] = []
-
-        async def consume(_signal: Signal, _request: bytes) -> bytes:
-            nonlocal consumed
-            await asyncio.sleep(0)
-            consumed += 1
-            if consumed == 200:
-                enough.set()
-            return b"taken"
 
         async def keep_sending() -> None:
             async with connected(receiver) as channel:
@@ -439,12 +404,12 @@ class TestLifecycle:
 
         async with receiving(consume) as receiver:
             clients = [asyncio.ensure_future(keep_sending()) for _ in range(8)]
-            await enough.wait()
+            await consume.enough.wait()
             await receiver.shutdown(10)
             await asyncio.gather(*clients)
 
         assert set(results) == {b"taken", grpc.StatusCode.UNAVAILABLE}
-        assert results.count(b"taken") == consumed
+        assert results.count(b"taken") == consume.consumed
 
     async def test_f31_a_port_that_is_taken_is_named(self):
         with socket.create_server(("127.0.0.1", 0)) as other:

@@ -7,7 +7,6 @@ import gzip
 import ssl
 import subprocess
 import zlib
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING
@@ -39,12 +38,14 @@ from enricher.otlp.status import (
 )
 from enricher.rotation import Rotating
 from tests.support import peers
+from tests.support.exporters import cut_short, failing, finished, running
 from tests.support.http_downstream import Answer, HttpDownstream, partial, stall
 from tests.support.openssl import self_signed
 from tests.support.receivers import http_receiver
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
 # Not protobuf, not UTF-8, with every byte: what must come through as it is.
@@ -67,20 +68,8 @@ OTHERS = [300, 304, 402, 405, 406, 408, 409, 410, 411, 412, 414, 415, 418, 422, 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-@asynccontextmanager
-async def exporting(url: str, **settings: object) -> AsyncIterator[HttpExporter]:
-    exporter = HttpExporter(url, **settings)
-    await exporter.start()
-    try:
-        yield exporter
-    finally:
-        await exporter.shutdown()
-
-
-async def failing(exporter: HttpExporter, request: bytes = b"") -> ExportError:
-    with pytest.raises(ExportError) as caught:
-        await exporter.export(Signal.TRACES, request)
-    return caught.value
+def exporting(url: str, **settings: object) -> AbstractAsyncContextManager[HttpExporter]:
+    return running(HttpExporter(url, **settings))
 
 
 async def refusal(answer: Answer) -> ExportError:
@@ -380,21 +369,11 @@ class TestLifecycle:
     async def test_shutdown_waits_for_the_requests_under_way(self):
         event, body = asyncio.Event(), partial_success(1, "late")
         async with HttpDownstream(Answer(body=body, after=event)) as downstream, exporting(downstream.url) as exporter:
-            under_way = asyncio.ensure_future(exporter.export(Signal.TRACES, b""))
-            await downstream.requests(1)
-            stopping = asyncio.ensure_future(exporter.shutdown(30))
-            await asyncio.sleep(0)  # the shutdown has begun, and waits
-            event.set()
-
-            assert await under_way == body
-            await stopping
+            assert await finished(exporter, downstream, event) == body
 
     async def test_f21_what_is_under_way_after_the_grace_is_retryable_and_not_cancelled(self):
         async with HttpDownstream(stall()) as downstream, exporting(downstream.url) as exporter:
-            under_way = asyncio.ensure_future(failing(exporter))
-            await downstream.requests(1)
-            await exporter.shutdown(0)
-            error = await under_way
+            error = await cut_short(exporter, downstream)
 
         assert (type(error), error.code) == (RetryableError, Code.UNAVAILABLE)
         assert error.details == "the exporter was shut down before downstream answered"

@@ -37,7 +37,7 @@ from enricher.receive.refusals import MAX_TEXT_BYTES
 from enricher.scan import Settings
 from tests.support.build import a_request, a_span
 from tests.support.openssl import self_signed
-from tests.support.receivers import http_receiver
+from tests.support.receivers import Counting, Slow, accept, http_receiver, raising, stop_at_any_time
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -154,17 +154,6 @@ async def connected(receiver: HttpReceiver) -> AsyncIterator[Bare]:
 
 def head(*lines: str, path: str = "/v1/traces") -> bytes:
     return "\r\n".join([f"POST {path} HTTP/1.1", "Host: stage", f"Content-Type: {PROTOBUF}", *lines, "", ""]).encode()
-
-
-def raising(error: BaseException) -> Consume:
-    async def consume(_signal: Signal, _request: bytes) -> bytes:
-        raise error
-
-    return consume
-
-
-async def accept(_signal: Signal, _request: bytes) -> bytes:
-    return b""
 
 
 async def never(_signal: Signal, _request: bytes) -> bytes:
@@ -979,27 +968,17 @@ class TestInternalErrors:
 
 class TestLifecycle:
     async def test_shutdown_before_start_and_twice(self):
-        receiver = http_receiver(accept)
-        await receiver.shutdown(1)
-        await receiver.start()
-        await receiver.shutdown(1)
-        await receiver.shutdown(0)
+        await stop_at_any_time(http_receiver(accept))
 
     async def test_grp_10_what_is_in_flight_finishes_and_what_is_new_is_503(self):
-        entered, finish = asyncio.Event(), asyncio.Event()
-
-        async def consume(_signal: Signal, _request: bytes) -> bytes:
-            entered.set()
-            await finish.wait()
-            return b"finished"
-
+        consume = Slow()
         async with receiving(consume) as receiver:
             in_flight = asyncio.ensure_future(post(receiver))
-            await entered.wait()
+            await consume.entered.wait()
             stopping = asyncio.ensure_future(receiver.shutdown(30))
             await asyncio.sleep(0)  # the stop is called, not awaited
             late = await post(receiver)
-            finish.set()
+            consume.finish.set()
 
             assert (await in_flight).body == b"finished"
             await stopping
@@ -1009,19 +988,13 @@ class TestLifecycle:
     @pytest.mark.parametrize("body", [b"", b"ab"])
     async def test_f23_what_is_not_finished_within_grace_is_503(self, body):
         """Whether it is being consumed or is still on its way in."""
-        entered = asyncio.Event()
-
-        async def consume(_signal: Signal, _request: bytes) -> bytes:
-            entered.set()
-            await asyncio.Event().wait()
-            return b""
-
+        consume = Slow()
         async with receiving(consume) as receiver, connected(receiver) as connection:
             connection.say(head("Expect: 100-continue", "Content-Length: 3"))
             await connection.answer()
             connection.say(body or b"abc")
             if not body:
-                await entered.wait()
+                await consume.entered.wait()
             await receiver.shutdown(0)
             answer = await connection.answer()
 
@@ -1029,17 +1002,8 @@ class TestLifecycle:
 
     async def test_f20_a_stop_under_load_gives_answers_or_503_or_no_connection(self):
         """What the clients count as taken is what was consumed."""
-        consumed = 0
-        enough = asyncio.Event()
+        consume = Counting(200)
         results: list[object] = []
-
-        async def consume(_signal: Signal, _request: bytes) -> bytes:
-            nonlocal consumed
-            await asyncio.sleep(0)
-            consumed += 1
-            if consumed == 200:
-                enough.set()
-            return b"taken"
 
         async def keep_sending() -> None:
             url, headers = f"http://127.0.0.1:{receiver.port}/v1/traces", {"Content-Type": PROTOBUF}
@@ -1050,12 +1014,12 @@ class TestLifecycle:
 
         async with receiving(consume) as receiver:
             clients = [asyncio.ensure_future(keep_sending()) for _ in range(8)]
-            await enough.wait()
+            await consume.enough.wait()
             await receiver.shutdown(10)
             await asyncio.gather(*clients)
 
         assert set(results) == {200, 503}
-        assert results.count(200) == consumed
+        assert results.count(200) == consume.consumed
 
     async def test_f31_a_port_that_is_taken_is_named(self):
         with socket.create_server(("127.0.0.1", 0)) as other:
