@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ssl
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from enricher.certificates import expiry
 from enricher.errors import EnricherError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from enricher.rotation import Rotating
 
 MAX_SECRETS_BYTES = 1 << 20
 
@@ -26,6 +29,8 @@ class TlsFiles:
     authorities: bytes | None = None
     certificates: bytes | None = None
     key: bytes | None = None
+    expires: float | None = None
+    """Unix time at which the certificates do; None without any."""
 
 
 def load_tls(  # noqa: PLR0913 - the three files and what they are called
@@ -56,7 +61,8 @@ def load_tls(  # noqa: PLR0913 - the three files and what they are called
             context.load_cert_chain(cert_file, key_file, password=_no_password)
     elif cert_file is not None or key_file is not None:
         raise EnricherError(f"{where}: cert_file and key_file belong together; expected both or neither")
-    return TlsFiles(context, authorities, certificates, key)
+    expires = expiry(certificates) if certificates is not None else None
+    return TlsFiles(context, authorities, certificates, key, expires)
 
 
 def secret_lines(where: str, file: Path) -> list[bytes]:
@@ -92,3 +98,13 @@ def _naming(key: str, file: str | Path) -> Iterator[None]:
         raise EnricherError(
             f"{key}: {file} cannot be used: {reason}; expected a readable, unencrypted PEM file"
         ) from None
+
+
+def expiries(rotating: Iterable[Rotating[Any]]) -> dict[str, float]:
+    """Return when the certificates that are in use expire, in Unix time, by the key of their section."""
+    found: dict[str, float] = {}
+    for each in rotating:
+        with suppress(EnricherError):  # of a part that has not started
+            if isinstance(files := each.get(), TlsFiles) and files.expires is not None:
+                found[each.what] = files.expires
+    return found

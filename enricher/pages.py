@@ -35,7 +35,7 @@ class Pages:
     A component: the pages are there from `start` until `shutdown`; before `opened` is called, nothing is ready.
 
     `exporters` are the counts of each by name, in the order of the configuration. `alive` and `ready` return an empty
-    text, or the reason why not.
+    text, or the reason why not; `expiries` when the certificates of each `tls` section expire.
     """
 
     def __init__(  # noqa: PLR0913 - what it tells of
@@ -48,8 +48,9 @@ class Pages:
         store: Store | None,
         alive: Callable[[], str],
         ready: Callable[[], str],
+        expiries: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
-        self._counters, self._exporters, self._store = counters, exporters, store
+        self._counters, self._exporters, self._store, self._expiries = counters, exporters, store, expiries
         self._hold = NothingHeld() if hold is None else hold
         self._recovered: Stock | None = Stock() if store is None else None
         has_metrics = config.metrics.level != "none"
@@ -96,7 +97,7 @@ class Pages:
             except (StoreError, TimeoutError):
                 held = None
         return self._metrics.page(
-            Reading(self._counters, self._exporters, self._hold, self._recovered, held, is_healthy)
+            Reading(self._counters, self._exporters, self._hold, self._recovered, held, is_healthy, self._expiries())
         )
 
 

@@ -39,7 +39,7 @@ class Rotating(Generic[T]):
         every: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._what = what
+        self.what = what
         self._files = tuple(files)
         self._make = make
         self._every = every if files else None
@@ -74,7 +74,7 @@ class Rotating(Generic[T]):
             except EnricherError as error:
                 _log.error("files cannot be read again; what they held before stays in use", error=str(error))
                 return False
-            _log.info("files were read again", key=self._what)
+            _log.info("files were read again", key=self.what)
             return True
 
     def _look_again_later(self) -> None:

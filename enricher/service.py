@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -16,6 +17,7 @@ import structlog
 from enricher import live, pipeline, scan
 from enricher.config.model import RetryConfig, SendingQueueConfig
 from enricher.control import Control
+from enricher.credentials import expiries
 from enricher.deliver.exporters import exporters_of, senders_of
 from enricher.deliver.way import Way
 from enricher.errors import BadRequestError, EnricherError, ExportError
@@ -84,6 +86,7 @@ class Service:
             store=self._store,
             alive=lambda: self.death,
             ready=self.why_not_ready,
+            expiries=partial(expiries, self._rotating),
         )
         self._failures_seen: set[str] = set()
         # A log call that is filtered out costs as much as the rest of a candidate.

@@ -9,7 +9,7 @@ from enricher.credentials import VERSIONS
 from enricher.deliver.auth import authorization
 from enricher.deliver.file_exporter import FileExporter
 from enricher.deliver.grpc_exporter import GrpcExporter
-from enricher.deliver.http_exporter import HttpExporter, client_context
+from enricher.deliver.http_exporter import HttpExporter, client_tls
 from enricher.rotation import Rotating
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def http_exporter(otlp: OtlpHttpExporterConfig) -> HttpExporter:
     """Return the HTTP exporter of `exporters.otlphttp`."""
     files = {"ca_file": otlp.tls.ca_file, "cert_file": otlp.tls.cert_file, "key_file": otlp.tls.key_file}
     where, minimum = "exporters.otlphttp", VERSIONS[otlp.tls.min_version]
-    make = partial(client_context, f"{where}.tls", **files, minimum=minimum)
+    make = partial(client_tls, f"{where}.tls", **files, minimum=minimum)
     named = [file for file in files.values() if file is not None]
     return HttpExporter(
         str(otlp.endpoint),

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import grpc
 
 from enricher import __version__
-from enricher.credentials import load_tls
+from enricher.credentials import TlsFiles, load_tls
 from enricher.errors import AnswerError, ExportError, PermanentError, RetryableError
 from enricher.otlp.status import RETRY_INFO_KEY, RETRYABLE, SERVICES, STATUS_KEY, Code, retry_delay
 from enricher.rotation import Rotating
@@ -94,11 +94,11 @@ class GrpcExporter:
         self._compression: Compression = compression
         self._headers = tuple((name.lower(), value) for name, value in (headers or {}).items())
         self._authorization = authorization
-        self._credentials: Rotating[grpc.ChannelCredentials] | None = None
+        self._tls: Rotating[TlsFiles] | None = None
         if not insecure:
             files = [Path(file) for file in (ca_file, cert_file, key_file) if file is not None]
-            self._credentials = Rotating(
-                "exporters.otlp.tls", files, lambda: _credentials(ca_file, cert_file, key_file), every=reload_interval
+            self._tls = Rotating(
+                "exporters.otlp.tls", files, lambda: _load(ca_file, cert_file, key_file), every=reload_interval
             )
         self._server_name_override = server_name_override
         self._connection: _Connection | None = None
@@ -112,12 +112,12 @@ class GrpcExporter:
         """
         if self._authorization is not None:
             self._authorization.get()
-        self._connection = self._connect(self._credentials.get() if self._credentials is not None else None)
+        self._connection = self._connect(self._tls.get() if self._tls is not None else None)
 
     @property
     def rotating(self) -> list[Rotating[Any]]:
         """What is read from files and can be read again."""
-        return [each for each in (self._credentials, self._authorization) if each is not None]
+        return [each for each in (self._tls, self._authorization) if each is not None]
 
     async def shutdown(self, grace: float = 0.0) -> None:
         """
@@ -157,27 +157,28 @@ class GrpcExporter:
             await self._close_unused()
         return response
 
-    def _connect(self, credentials: grpc.ChannelCredentials | None) -> _Connection:
+    def _connect(self, tls: TlsFiles | None) -> _Connection:
         options: list[tuple[str, Any]] = list(_OPTIONS)
         compression = grpc.Compression.Gzip if self._compression == "gzip" else grpc.Compression.NoCompression
-        if credentials is None:
+        if tls is None:
             channel = grpc.aio.insecure_channel(self._endpoint, options=options, compression=compression)
         else:
             if self._server_name_override:
                 options.append(("grpc.ssl_target_name_override", self._server_name_override))
                 options.append(("grpc.default_authority", self._server_name_override))
+            credentials = grpc.ssl_channel_credentials(tls.authorities, tls.key, tls.certificates)
             channel = grpc.aio.secure_channel(self._endpoint, credentials, options=options, compression=compression)
         calls = {signal: channel.unary_unary(f"/{service}/Export") for signal, service in SERVICES.items()}
-        return _Connection(channel, credentials, calls)
+        return _Connection(channel, tls, calls)
 
     def _current(self) -> _Connection | None:
         """Return the connection for a new call, another one than before if the files changed."""
         before = self._connection
-        if before is not None and self._credentials is not None:
-            credentials = self._credentials.get()
-            if credentials is not before.credentials:
+        if before is not None and self._tls is not None:
+            tls = self._tls.get()
+            if tls is not before.tls:
                 self._leaving.add(before)
-                self._connection = self._connect(credentials)
+                self._connection = self._connect(tls)
         return self._connection
 
     async def _close_unused(self) -> None:
@@ -219,19 +220,16 @@ class _Connection:
     """A channel and the calls on it, which close together."""
 
     channel: Any
-    credentials: grpc.ChannelCredentials | None
+    tls: TlsFiles | None
     calls: dict[Signal, Any]
     under_way: int = 0
 
 
-def _credentials(
-    ca_file: str | Path | None, cert_file: str | Path | None, key_file: str | Path | None
-) -> grpc.ChannelCredentials:
-    files = load_tls(
+def _load(ca_file: str | Path | None, cert_file: str | Path | None, key_file: str | Path | None) -> TlsFiles:
+    return load_tls(
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         "exporters.otlp.tls",
         cert_file=cert_file,
         key_file=key_file,
         ca_file=ca_file,
     )
-    return grpc.ssl_channel_credentials(files.authorities, files.key, files.certificates)

@@ -33,7 +33,7 @@ import aiohttp
 import zstandard
 
 from enricher import __version__
-from enricher.credentials import load_tls
+from enricher.credentials import TlsFiles, load_tls
 from enricher.errors import AnswerError, ExportError, PermanentError, RetryableError
 from enricher.otlp.status import MAX_RETRY_DELAY, STATUS_KEY, Code, is_response, status_code, status_message
 
@@ -83,7 +83,7 @@ class HttpExporter:
         timeout: float = 30.0,
         compression: Compression = "none",
         headers: Mapping[str, str] | None = None,
-        tls: Rotating[ssl.SSLContext] | None = None,
+        tls: Rotating[TlsFiles] | None = None,
         server_name_override: str | None = None,
         authorization: Rotating[str] | None = None,
     ) -> None:
@@ -162,7 +162,7 @@ class HttpExporter:
                 data=io.BytesIO(body),
                 headers=self._headers | self._credentials(),
                 allow_redirects=False,
-                ssl=self._tls.get() if self._tls is not None else True,
+                ssl=self._tls.get().context if self._tls is not None else True,
                 server_hostname=self._server_name_override,
             ) as response:
                 answer = await _read(response)
@@ -193,20 +193,20 @@ class HttpExporter:
         return await asyncio.to_thread(compress, request) if len(request) > INLINE_BYTES else compress(request)
 
 
-def client_context(
+def client_tls(
     where: str,
     *,
     ca_file: Path | None,
     cert_file: Path | None,
     key_file: Path | None,
     minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
-) -> ssl.SSLContext:
-    """Return a context of the PEM files; `ca_file` replaces the system's authorities. Raises `EnricherError`."""
+) -> TlsFiles:
+    """Return the PEM files, loaded; `ca_file` replaces the system's authorities. Raises `EnricherError`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = minimum
     if ca_file is None:
         context.load_default_certs()
-    return load_tls(context, where, cert_file=cert_file, key_file=key_file, ca_file=ca_file).context
+    return load_tls(context, where, cert_file=cert_file, key_file=key_file, ca_file=ca_file)
 
 
 def _gzip(data: bytes) -> bytes:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from enricher.telemetry.counters import Counters, ExporterCounts, HoldCounts, Stock
 
-    Values = Iterator[tuple[int, dict[str, str]]]
+    Values = Iterator[tuple[float, dict[str, str]]]
     Kind = Literal["counter", "gauge"]
 
 PREFIX = "enricher"
@@ -44,6 +44,8 @@ class Reading(NamedTuple):
     stock: Stock | None
     is_healthy: bool
     """Whether the store can be written; true where there is none."""
+    expiries: Mapping[str, float] = {}
+    """When the certificates of each `tls` section expire, in Unix time, by its key."""
 
 
 class Instrument(NamedTuple):
@@ -59,7 +61,7 @@ class Instrument(NamedTuple):
     @property
     def exposed(self) -> str:
         """Its name on the page, where Prometheus wants unit and kind at the end."""
-        unit = "_bytes" if self.unit == "By" else ""
+        unit = {"By": "_bytes", "s": "_seconds"}.get(self.unit, "")
         return f"{PREFIX}_{self.name}{unit}{'_total' if self.kind == 'counter' else ''}"
 
 
@@ -145,6 +147,11 @@ def _requests(reading: Reading) -> Values:
 def _auth_failures(reading: Reading) -> Values:
     for transport in ("grpc", "http"):
         yield reading.counters.auth_failures[transport], {"transport": transport}
+
+
+def _expiries(reading: Reading) -> Values:
+    for key, expires in reading.expiries.items():
+        yield expires, {"key": key}
 
 
 def _released(reading: Reading) -> Values:
@@ -304,5 +311,13 @@ INSTRUMENTS: tuple[Instrument, ...] = (
     ),
     _plain(
         "gauge", "store_healthy", "", "1 while the store can be written, else 0.", lambda reading: reading.is_healthy
+    ),
+    Instrument(
+        "tls_certificate_expiry_timestamp",
+        "gauge",
+        "s",
+        "When the certificate of a `tls` section, or the first of its chain, expires, in Unix time.",
+        ("key",),
+        _expiries,
     ),
 )

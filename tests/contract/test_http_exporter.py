@@ -23,7 +23,7 @@ from enricher.deliver.http_exporter import (
     INLINE_BYTES,
     MAX_RESPONSE_BYTES,
     HttpExporter,
-    client_context,
+    client_tls,
     retry_after,
 )
 from enricher.errors import AnswerError, EnricherError, ExportError, PermanentError, RetryableError
@@ -408,7 +408,7 @@ def serving(cert: Path, key: Path) -> ssl.SSLContext:
 
 def trusting(**files: Path | None) -> ssl.SSLContext:
     named = {"ca_file": None, "cert_file": None, "key_file": None, **files}
-    return client_context("exporters.otlphttp.tls", **named)
+    return client_tls("exporters.otlphttp.tls", **named)
 
 
 def held(make: Callable[[], ssl.SSLContext]) -> Rotating[ssl.SSLContext]:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import socket
+import time
 
 import aiohttp
 import grpc.aio
@@ -20,6 +21,7 @@ from enricher.service import Service
 from enricher.storage import StoreError, StoreFullError
 from enricher.telemetry.counters import Answer
 from tests.support.build import a_request, a_span, items_of, openllmetry_span
+from tests.support.certificates import Authority
 from tests.support.downstream import Downstream
 from tests.support.http_downstream import HttpDownstream
 from tests.support.waiting import until
@@ -363,3 +365,36 @@ async def test_f42_requests_without_credentials_are_counted_by_transport(tmp_pat
     await service.shutdown(0)
 
     assert (status, service._counters.auth_failures) == (401, {"grpc": 2, "http": 1})
+
+
+async def test_when_certificates_expire_is_on_the_page_by_their_section(tmp_path):
+    authority = Authority(tmp_path)
+    server, client = authority.issue("server"), authority.issue("client", expired=True)
+    tls = f"{{endpoint: '127.0.0.1:0', tls: {{cert_file: '{server.cert}', key_file: '{server.key}'}}}}"
+    mutual = f"{{ca_file: '{authority.ca}', cert_file: '{client.cert}', key_file: '{client.key}'}}"
+    keys = [
+        f"receivers.otlp.protocols={{grpc: {tls}, http: {tls}}}",
+        f"exporters.otlp={{endpoint: 'https://localhost:1', tls: {mutual}}}",
+        f"exporters.otlphttp={{endpoint: 'https://localhost:1', tls: {mutual}}}",
+    ]
+    service = Service(config(tmp_path, *keys))
+    await service.start()
+    url = f"http://127.0.0.1:{service._pages.server.ports['127.0.0.1:0']}/metrics"
+
+    async def shown() -> dict[str, float]:
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            lines = [line for line in (await answer.text()).splitlines() if line.startswith("enricher_tls_")]
+        return {line.split('"')[1]: float(line.split()[-1]) for line in lines}
+
+    first = await shown()
+    server.replace_with(authority.issue("renewed", expired=True))
+    service.reload()
+    second = await shown()
+    await service.shutdown(0)
+    listeners = {"receivers.otlp.protocols.grpc.tls", "receivers.otlp.protocols.http.tls"}
+    exporters = {"exporters.otlp.tls", "exporters.otlphttp.tls"}
+    now = time.time()
+
+    assert first.keys() == second.keys() == listeners | exporters
+    assert {key for key, expires in first.items() if expires > now} == listeners
+    assert max(second.values()) < now
