@@ -16,6 +16,7 @@ from enricher.pipeline import Processed, process
 from enricher.resolve import resolve
 from enricher.scan import Settings
 from enricher.semconv import FACT_OF_KEY, Convention
+from tests.fuzz.targets import check_said
 from tests.support.build import (
     BODY,
     OPENLLMETRY_VERSIONS,
@@ -308,31 +309,20 @@ documents = st.recursive(
 @given(documents)
 @settings(max_examples=300)
 def test_any_json_is_read_without_raising_and_counts_are_counts(document):
-    _check_said(payload.read(json.dumps(document)))
-    _check_said(payload.read_value(document))
+    check_said(payload.read(json.dumps(document)))
+    check_said(payload.read_value(document))
 
 
 @given(st.text(), st.sampled_from(["", "{", "[", '"', "data: ", "event: x\ndata: {", '{"run_id": ']))
 def test_any_text_is_read_without_raising(text, start):
-    _check_said(payload.read(start + text + "run_id"))
+    check_said(payload.read(start + text + "run_id"))
 
 
 @given(payloads, st.data())
 def test_a_damaged_payload_is_read_without_raising(text, data):
     at = data.draw(st.integers(0, len(text)))
 
-    _check_said(payload.read(text[:at] + data.draw(st.text(max_size=3)) + text[at + 1 :]))
-
-
-def _check_said(said):
-    for usage in [*said.bare, *(run.usage for run in said.runs if run.usage is not None)]:
-        numbers = [usage.prompt, usage.completion, usage.total]
-        numbers += [each for each in (usage.cached, usage.reasoning) if each is not None]
-        assert all(type(number) is int and 0 <= number < 1 << 63 for number in numbers)
-        assert usage.total == usage.prompt + usage.completion
-    for run in said.runs:
-        assert isinstance(run.run_id, str)
-        assert run.run_id
+    check_said(payload.read(text[:at] + data.draw(st.text(max_size=3)) + text[at + 1 :]))
 
 
 # ---- order
