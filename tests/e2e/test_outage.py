@@ -5,16 +5,15 @@ import itertools
 import os
 import random
 
-import aiohttp
 import grpc
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from enricher.deliver.lanes import MOST_CALLS
 from enricher.otlp.status import retry_trailers
 from tests.support.build import a_request, a_span, openllmetry_span
 from tests.support.downstream import Downstream, delayed, ok, partial, refuse, stall
 from tests.support.load import Load, arrived
+from tests.support.numbers import numbers_of
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -81,17 +80,7 @@ async def test_an_outage_costs_no_refusal_no_span_and_no_duplicate(stage, answer
 
 async def conserved(stage):
     """Scrape the stage, hold its numbers against each other, and return them by name."""
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(f"http://{stage.config['telemetry']['metrics']['endpoint']}/metrics") as response,
-    ):
-        text = await response.text()
-    found = {
-        sample.name.removeprefix("enricher_"): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name.endswith("_spans") or sample.name.endswith("_spans_total")
-    }
+    found = await numbers_of(stage)
     came = found["receiver_accepted_spans_total"] + found["recovered_spans_total"]
     gone = found["exporter_sent_spans_total"] + found["exporter_rejected_spans_total"]
     assert came == gone + found["hold_spans"] + found["exporter_queue_spans"] + found["dead_letter_spans"]
