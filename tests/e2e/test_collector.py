@@ -7,10 +7,14 @@ import json
 
 import pytest
 
+from enricher.deliver.lanes import MOST_CALLS
 from tests.support import collector as collectors
+from tests.support import load as loads
 from tests.support import peers, sdk
 from tests.support import stage as stages
+from tests.support.build import BODY, a_request, a_span, openllmetry_span
 from tests.support.downstream import Downstream
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -23,6 +27,8 @@ RUN = {
     "model": "gpt-4o-mini",
     "usage": {"prompt_tokens": 300, "completion_tokens": 21, "total_tokens": 321},
 }
+SPANS = 20
+CONSUMERS = 10
 RETRY = {"enabled": True, "initial_interval": "100ms", "max_interval": "300ms", "max_elapsed_time": "60s"}
 
 
@@ -92,6 +98,89 @@ async def test_a_collector_keeps_its_spans_while_the_stage_is_away(stage, collec
     assert_mended(sdk.spans(client.exporters["traces"].sent), arrived(downstream))
 
 
+def orders(number: int) -> bytes:
+    """Return spans that no other request holds, an Assistant run's with its payload among them."""
+    first = (number + 1) * SPANS
+    answer = json.dumps(RUN | {"id": f"run_e2e{number}"})
+    run = openllmetry_span("0.33.12", number=first, trace=first, usage=None, more={BODY: answer})
+    return a_request([run, *(a_span(number=first + n, trace=first) for n in range(1, SPANS))])
+
+
+def with_queue(endpoint: str) -> dict:
+    """Return the configuration of a Collector that takes what its queue has room for and tries until it is taken."""
+    queue = {"enabled": True, "queue_size": 10_000, "num_consumers": CONSUMERS}
+    return collectors.relay(endpoint, sending_queue=queue, retry_on_failure=RETRY)
+
+
+async def ended(peer: peers.Running, how: str) -> None:
+    """End a peer by a signal, with all that it has under way."""
+    if how == "killed":
+        peer.kill()
+        await peer.wait()
+    else:
+        assert await peer.stop() == 0
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+async def test_f18_f20_behind_a_collector_a_stage_that_goes_away_twice_loses_nothing(stage, collector, how):
+    """What is stopped also sends nothing twice; what is killed may, but for no more than was under way."""
+    async with Downstream() as downstream:
+        behind = await collector(collectors.relay(downstream.endpoint))
+        exporter = {"endpoint": behind.grpc_endpoint, "tls": {"insecure": True}}
+        running = await stage({"exporters": {"otlp": exporter}})
+        ahead = await collector(with_queue(running.grpc_endpoint))
+        load = loads.Load(ahead.grpc_endpoint, orders, callers=8, per_second=100)
+        async with load.running():
+            for _ in range(2):
+                await asyncio.sleep(0.5)
+                await ended(running, how)
+                await asyncio.sleep(0.5)
+                running = await stage(running.config)
+            await asyncio.sleep(0.5)
+        twice = await all_as_sent(load, downstream)
+
+    assert load.refused == {}
+    # At a kill: what the Collector's consumers had under way, and the calls that the stage had.
+    assert twice <= (2 * SPANS * (CONSUMERS + MOST_CALLS + 4) if how == "killed" else 0)
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+async def test_f16_in_front_of_a_collector_that_goes_away_twice_a_stage_neither_refuses_nor_loses(
+    stage, collector, how
+):
+    async with Downstream() as downstream:
+        behind = await collector(collectors.relay(downstream.endpoint))
+        exporter = {"endpoint": behind.grpc_endpoint, "tls": {"insecure": True}}
+        exporter |= {"retry_on_failure": {"initial_interval": "100ms"}}
+        running = await stage({"exporters": {"otlp": exporter}, "delivery": {"patience": "300ms"}})
+        load = loads.Load(running.grpc_endpoint, orders, callers=8, per_second=100)
+        async with load.running():
+            for _ in range(2):
+                await asyncio.sleep(0.5)
+                await ended(behind, how)
+                await asyncio.sleep(0.5)
+                behind = await collector(behind.config)
+            await asyncio.sleep(0.5)
+        twice = await all_as_sent(load, downstream)
+
+    assert load.refused == {}
+    assert twice <= 2 * SPANS * (MOST_CALLS + 4)
+
+
+async def all_as_sent(load: loads.Load, downstream: Downstream) -> int:
+    """Return how many spans came again, once all that was acknowledged is there as it was sent, with its usage."""
+    await until(lambda: not load.acked - loads.arrived(downstream.taken))
+    sent = sdk.spans(map(orders, {int.from_bytes(span_id) // SPANS - 1 for _, span_id in load.acked}))
+    for seen in sent:
+        seen.span.status.SetInParent()  # the Collector writes one where there was none
+    came: dict[bytes, sdk.Seen] = {}
+    got = sdk.spans(each.request for each in downstream.taken)
+    for seen in got:
+        assert came.setdefault(seen.span.span_id, seen) == seen
+    assert_mended(sent, list(came.values()), runs=len(sent) // SPANS)
+    return len(got) - len(came)
+
+
 def record_traffic(client: sdk.Client) -> None:
     tracer = client.traces.get_tracer("shop", "2.0")
     sdk.record_orders(tracer, 30)
@@ -111,13 +200,13 @@ def by_signal(downstream: Downstream) -> dict[str, list[bytes]]:
     return found
 
 
-def assert_mended(sent: list[sdk.Seen], got: list[sdk.Seen]) -> None:
-    """Compare span by span: all as sent, and the Assistant run's with its provider and usage after what it had."""
+def assert_mended(sent: list[sdk.Seen], got: list[sdk.Seen], *, runs: int = 1) -> None:
+    """Compare span by span: all as sent, and the Assistant runs' with provider and usage after what they had."""
     assert [seen.span.span_id for seen in got] == [seen.span.span_id for seen in sent]
-    runs = 0
+    found = 0
     for before, after in zip(sent, got, strict=True):
         if before.span.name == "openai.assistant.run":
-            runs += 1
+            found += 1
             had = len(before.span.attributes)
             inserted = {pair.key: pair.value for pair in after.span.attributes[had:]}
             del after.span.attributes[had:]
@@ -126,4 +215,4 @@ def assert_mended(sent: list[sdk.Seen], got: list[sdk.Seen]) -> None:
             assert inserted["gen_ai.usage.completion_tokens"].int_value == RUN["usage"]["completion_tokens"]
             assert inserted["gen_ai.usage.total_tokens"].int_value == RUN["usage"]["total_tokens"]
         assert after == before
-    assert runs == 1
+    assert found == runs
