@@ -14,7 +14,7 @@ keep. Without a queue (`sending_queue.enabled: false`) every client gets downstr
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from enricher.deliver.counts import Counts
     from enricher.deliver.lanes import Group
     from enricher.storage import Store
+
+MAX_MESSAGE: Final = 1024
+"""Characters of downstream's words about items that it rejected, as in an error: an answer has a limit (SRV-06)."""
 
 _log = structlog.get_logger()
 
@@ -143,8 +146,7 @@ class Delivery:
             self._backoff.succeeded()
             self.counts.delivered(group.signal, group.items, said := rejected(answer))
             self._take(group)
-            # A merged request's partial success cannot be attributed: everybody hears of it as a warning.
-            group.answer(answer if len(group.requests) == 1 or not any(said) else partial_success(0, _warning(*said)))
+            group.answer(_answer(*said, together=len(group.requests) > 1))
             await self._delete(sending)
             return
         finally:
@@ -278,7 +280,13 @@ def _again(error: ExportError) -> ExportError:
     return PermanentError(error.code, error.details, error.trailers)
 
 
-def _warning(number: int, message: str) -> str:
-    if not number:
-        return message
-    return f"downstream rejected {number} items of requests that were sent together: {message}".rstrip(": ")
+def _answer(number: int, message: str, *, together: bool) -> bytes:
+    """Return what a client hears of downstream's answer: the Collector writes a partial success that says nothing."""
+    message = message[:MAX_MESSAGE]
+    if not number and not message:
+        return b""
+    if together and number:
+        # It cannot be attributed: everybody hears of it as a warning.
+        message = f"downstream rejected {number} items of requests that were sent together: {message}".rstrip(": ")
+        number = 0
+    return partial_success(number, message)

@@ -60,6 +60,16 @@ async def test_sdk_to_collector_to_stage_to_collector(stage, collector):
     assert_mended(sdk.spans(client.exporters["traces"].sent), arrived(downstream))
 
 
+async def test_srv_04_behind_a_stage_nobody_sees_the_collectors_empty_partial_success(stage, collector):
+    """The Collector answers full success with a partial success that is set and says nothing."""
+    async with Downstream() as downstream:
+        behind = await collector(collectors.relay(downstream.endpoint))
+        running = await stage(stages.relay(behind.grpc_endpoint))
+
+        assert await peers.export(behind.grpc_endpoint, orders(1)) == b"\n\0"
+        assert await peers.export(running.grpc_endpoint, orders(2)) == b""
+
+
 async def test_f46_metrics_and_logs_pass_between_collectors(stage, collector):
     """Compared with the same Collectors without a stage between them, which decode and encode everything again."""
     async with Downstream() as through, Downstream() as beside:

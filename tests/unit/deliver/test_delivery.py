@@ -116,6 +116,19 @@ async def test_the_client_gets_downstreams_answer(tmp_path):
         assert await way.kept() == (0, 0)
 
 
+async def test_srv_04_a_partial_success_that_says_nothing_is_none(tmp_path):
+    """The Collector answers full success with an empty partial success."""
+    async with a_way(tmp_path, partial_success(0, "")) as way:
+        assert await way.deliver(1) == b""
+        assert way.counts.sent[Signal.TRACES] == 1
+
+
+async def test_srv_05_srv_06_of_a_long_partial_success_the_words_are_cut_and_the_number_stays(tmp_path):
+    async with a_way(tmp_path, partial_success(1, "ü" * 1_000_000), partial_success(0, "slow down")) as way:
+        assert await way.deliver(1, 2) == partial_success(1, "ü" * 1024)
+        assert await way.deliver(3) == partial_success(0, "slow down")
+
+
 THROTTLED = RetryableError(Code.RESOURCE_EXHAUSTED, "slow down", retry_delay=0.01)
 
 
