@@ -14,6 +14,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from enricher.deliver.lanes import MAX_BYTES
 from enricher.evidence.index import Index
 from enricher.otlp import shallow
 from enricher.otlp.haystack import Haystack
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
 
 NEEDED = frozenset({Fact.PROMPT, Fact.COMPLETION, Fact.REQUEST_MODEL, Fact.RESPONSE_MODEL})
 """Facts that are worth waiting for. Ids and details are written if they are there."""
+
+
+Above = tuple[bytes, bytes, bytes, bytes]
+"""Resource and scope, each with its schema URL."""
 
 
 @dataclass
@@ -248,15 +253,12 @@ def released(
     """
     Return requests with the waiting spans mended, and their outcomes; spans of one resource and scope together.
 
-    Resource and scope are the bytes that they came as.
+    Resource and scope are the bytes that they came as. No request is larger than downstream takes, unless a span is.
     """
     requests: list[tuple[bytes, int]] = []
     outcomes: list[Outcome] = []
     failures: list[Failure] = []
-    together: dict[tuple[bytes, bytes, bytes, bytes], list[int]] = {}
-    for number, each in enumerate(waiting):
-        together.setdefault(each[1:5], []).append(number)
-    for above, numbers in together.items():
+    for above, numbers in _together(waiting):
         parsed = shallow.assemble(*above, [waiting[number].span for number in numbers])
         items = parsed.resourced[0].scoped[0].items
         found = [Found(items, at, waiting[number].candidate) for at, number in enumerate(numbers)]
@@ -266,6 +268,21 @@ def released(
         outcomes += out.outcomes
         failures += out.failures
     return requests, outcomes, failures
+
+
+def _together(waiting: Sequence[Waiting]) -> list[tuple[Above, list[int]]]:
+    """Return which spans leave in one request: those under the same resource and scope, up to what one may hold."""
+    groups: list[tuple[Above, list[int]]] = []
+    latest: dict[Above, tuple[list[int], int]] = {}
+    for number, each in enumerate(waiting):
+        above = each[1:5]
+        numbers, size = latest.get(above, ([], 0))
+        if not numbers or size + len(each.span) > MAX_BYTES:
+            numbers, size = [], 0
+            groups.append((above, numbers))
+        numbers.append(number)
+        latest[above] = numbers, size + len(each.span)
+    return groups
 
 
 def _split(

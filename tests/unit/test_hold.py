@@ -12,6 +12,7 @@ from enricher.config.model import HoldConfig, RetryConfig
 from enricher.deliver.backoff import Backoff
 from enricher.deliver.counts import Counts
 from enricher.deliver.drain import Drain
+from enricher.deliver.lanes import MAX_BYTES
 from enricher.errors import PermanentError, RetryableError
 from enricher.hold import Hold
 from enricher.otlp.shallow import Signal
@@ -133,6 +134,22 @@ async def test_a_span_waits_for_its_run_and_leaves_with_it(tmp_path):
 
         assert attributes(raw)["gen_ai.usage.prompt_tokens"] == 1200
         assert stage.hold.counts.released_by_evidence == 1
+
+
+def test_cli_01_what_leaves_together_is_no_larger_than_downstream_takes():
+    """Everybody's deadline may be the same; each span leaves once, in a request of at most some MiB."""
+    memory, settings = live.Memory(), Settings()
+    sent = [openllmetry_span(OLD, number=number, more={"text": "x" * 400_000}) for number in range(1, 8)]
+    waiting = live.process(Signal.TRACES, a_request(sent), settings, memory, 0.0, room=9).waiting
+    resolutions = live.climb([each.candidate for each in waiting], memory, live.settled_at_deadline(memory), [])
+
+    requests, outcomes, failures = live.released(waiting, resolutions, settings, memory)
+
+    assert [count for _, count in requests] == [2, 2, 2, 1]
+    assert max(len(request) for request, _ in requests) < MAX_BYTES
+    came = [raw for request, _ in requests for raw in items_of(request)]
+    assert all(raw.startswith(each.raw) for raw, each in zip(came, sent, strict=True))
+    assert (len(outcomes), failures) == (7, [])
 
 
 async def test_counts_that_a_known_defect_makes_doubtful_are_waited_for(tmp_path):
