@@ -7,6 +7,7 @@ import signal as signals
 from typing import TYPE_CHECKING
 
 import structlog
+from google.protobuf.internal import api_implementation
 
 from enricher.deliver.exporters import destination
 from enricher.errors import EnricherError
@@ -27,6 +28,11 @@ async def run(config: Config) -> None:
 
     Raises `EnricherError` if it cannot start, or cannot go on.
     """
+    if (kind := api_implementation.Type()) != "upb":
+        raise EnricherError(
+            f"protobuf's implementation is {kind!r}; expected 'upb', because a request can exhaust the others (unset "
+            "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION, or install protobuf from a wheel for this machine)"
+        )
     stop = asyncio.Event()
     asked = 0
 

@@ -193,6 +193,14 @@ async def test_run_with_a_wrong_configuration_says_so_and_does_not_start():
     assert "hold.wait_duration" in err
 
 
+async def test_a7_run_refuses_a_protobuf_that_a_request_can_exhaust(monkeypatch):
+    monkeypatch.setenv("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
+    code, _, err = await enricher("run")
+
+    assert code == 1
+    assert "protobuf's implementation is 'python'; expected 'upb'" in " ".join(err.split())
+
+
 async def test_demo_shows_the_span_before_and_after():
     code, out, _ = await enricher("demo")
 
