@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import logging
 import socket
 import subprocess
@@ -16,6 +17,8 @@ import grpc.aio
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
+from h2.connection import H2Connection
+from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, TrailersReceived
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
@@ -68,6 +71,34 @@ async def refused(channel: grpc.aio.Channel, request: bytes = b"", **options: ob
 
 def trailers_of(error: grpc.aio.AioRpcError) -> dict[str, bytes]:
     return {key: value for key, value in error.trailing_metadata() if key in (STATUS_KEY, RETRY_INFO_KEY)}
+
+
+async def spoken(receiver: GrpcReceiver, message: bytes, **headers: str) -> list[Event]:
+    """Say one compressed message on a connection of its own, and return what is said of its stream, frame by frame."""
+    connection = H2Connection()
+    connection.initiate_connection()
+    named = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": f"/{SERVICES[Signal.TRACES]}/Export",
+        ":authority": "stage",
+        "content-type": "application/grpc",
+        "te": "trailers",
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+    connection.send_headers(1, list(named.items()))
+    connection.send_data(1, b"\1" + len(message).to_bytes(4) + message, end_stream=True)
+    reader, writer = await asyncio.open_connection("127.0.0.1", receiver.port)
+    events: list[Event] = []
+    try:
+        while not any(isinstance(event, StreamEnded) for event in events):
+            writer.write(connection.data_to_send())
+            data = await asyncio.wait_for(reader.read(1 << 16), 30)
+            assert data, "the connection ended"
+            events += connection.receive_data(data)
+    finally:
+        writer.close()
+    return [event for event in events if isinstance(event, ResponseReceived | DataReceived | TrailersReceived)]
 
 
 class TestTheWayThrough:
@@ -156,8 +187,8 @@ class TestErrors:
         assert trailers_of(error) == dict(given)
 
     @pytest.mark.parametrize("code", ERRORS, ids=lambda code: code.name)
-    async def test_a_permanent_answer_without_retry_info_gets_none(self, code):
-        """Above all RESOURCE_EXHAUSTED: with a RetryInfo it would turn retryable (GRP-04)."""
+    async def test_grp_04_a_permanent_answer_without_retry_info_gets_none(self, code):
+        """Above all RESOURCE_EXHAUSTED: with a RetryInfo it would turn retryable."""
         async with receiving(raising(PermanentError(code, "no"))) as receiver, connected(receiver) as channel:
             error = await refused(channel)
 
@@ -227,13 +258,51 @@ class TestErrors:
         assert error.details() == "ü" * (MAX_TEXT_BYTES // 2)
         assert trailers[0] not in trailers_of(error).items()
 
-    async def test_grp_05_errors_are_trailers_only(self):
-        """A response without headers of its own: the client sees no initial metadata and the status nevertheless."""
-        async with receiving(raising(RetryableError(14, "busy"))) as receiver, connected(receiver) as channel:
-            one = channel.unary_unary(f"/{SERVICES[Signal.TRACES]}/Export")(b"")
+    @pytest.mark.parametrize(
+        "error", [RetryableError(14, "busy"), PermanentError(3, "no"), BadRequestError("no"), ValueError("bug")]
+    )
+    async def test_grp_05_errors_are_trailers_only(self, error):
+        """One block of headers, which ends the stream: clients miss a status that comes behind a first block."""
+        with capture_logs():
+            async with receiving(raising(error)) as receiver:
+                events = await spoken(receiver, gzip.compress(b""), grpc_encoding="gzip")
 
-            assert await one.code() is grpc.StatusCode.UNAVAILABLE
-            assert tuple(await one.initial_metadata()) == ()
+        (only,) = events
+        assert isinstance(only, ResponseReceived)
+        assert dict(only.headers)[b"grpc-status"] not in {b"0", b""}
+
+    @pytest.mark.parametrize(
+        ("coding", "message"),
+        [
+            pytest.param("gzip", b"no gzip", id="corrupt"),
+            pytest.param("gzip", gzip.compress(ANY_BYTES)[:-9], id="cut off"),
+            pytest.param("gzip", gzip.compress(b"a") + gzip.compress(b"b"), id="two members"),
+            pytest.param("zstd", b"(\xb5/\xfd", id="srv_01 unknown coding"),
+        ],
+    )
+    async def test_grp_08_bad_compressed_data_is_internal_and_permanent(self, coding, message):
+        """INTERNAL, which no client sends again, and UNIMPLEMENTED for a coding that is unknown."""
+        kept = []
+
+        async def consume(_signal: Signal, request: bytes) -> bytes:
+            kept.append(request)
+            return b""
+
+        async with receiving(consume) as receiver, connected(receiver) as channel:
+            headers = dict((await spoken(receiver, message, grpc_encoding=coding))[-1].headers)
+            await call(channel, b"next")
+
+        assert int(headers[b"grpc-status"]) == Code.INTERNAL
+        assert b"google.rpc.retryinfo-bin" not in headers
+        assert kept == [b"next"]
+
+    async def test_grp_09_a18_metadata_above_every_limit_is_refused_and_the_next_call_served(self):
+        async with receiving(accept) as receiver, connected(receiver) as channel:
+            error = await refused(channel, metadata=(("x-large", "y" * 40_000),))
+            assert await call(channel, b"") == b""
+
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert trailers_of(error) == {}
 
     async def test_grp_01_too_large_is_resource_exhausted_without_retry_info(self):
         seen = []
@@ -268,8 +337,8 @@ class TestErrors:
 
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
-    async def test_a_large_header_within_the_limit_is_let_in(self):
-        """GRP-09: above grpc's default of 8 KiB refusal is random."""
+    async def test_grp_09_a_large_header_within_the_limit_is_let_in(self):
+        """Above grpc's default of 8 KiB refusal is random."""
         async with receiving(accept) as receiver, connected(receiver) as channel:
             assert await call(channel, b"", metadata=(("x-large", "y" * 15_000),)) == b""
 
