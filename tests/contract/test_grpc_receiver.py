@@ -18,7 +18,15 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
 from h2.connection import H2Connection
-from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, TrailersReceived
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    PingAckReceived,
+    ResponseReceived,
+    StreamEnded,
+    TrailersReceived,
+)
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
@@ -28,6 +36,7 @@ from enricher.config.model import Config
 from enricher.errors import BadRequestError, EnricherError, PermanentError, RetryableError
 from enricher.otlp.shallow import Signal
 from enricher.otlp.status import RETRY_INFO_KEY, RETRYABLE, SERVICES, STATUS_KEY, Code, partial_success, retry_delay
+from enricher.receive import grpc_server
 from enricher.receive.grpc_server import GrpcReceiver
 from enricher.receive.refusals import MAX_TEXT_BYTES, MAX_TRAILER_BYTES
 from tests.support.receivers import Counting, Slow, accept, raising, stop_at_any_time
@@ -341,6 +350,60 @@ class TestErrors:
         """Above grpc's default of 8 KiB refusal is random."""
         async with receiving(accept) as receiver, connected(receiver) as channel:
             assert await call(channel, b"", metadata=(("x-large", "y" * 15_000),)) == b""
+
+
+class TestConnections:
+    """Settings whose times are too long for a test: with shorter ones they do what they are there for."""
+
+    @staticmethod
+    def shorten(monkeypatch, **milliseconds: int) -> None:
+        named = {f"grpc.{name.replace('http2_', 'http2.')}_ms": value for name, value in milliseconds.items()}
+        assert named.keys() <= dict(grpc_server._OPTIONS).keys()
+        monkeypatch.setattr(grpc_server, "_OPTIONS", tuple({**dict(grpc_server._OPTIONS), **named}.items()))
+
+    async def test_a4_a_connection_that_says_nothing_is_closed(self, monkeypatch):
+        self.shorten(monkeypatch, server_handshake_timeout=200)
+        async with receiving(accept) as receiver:
+            reader, writer = await asyncio.open_connection("127.0.0.1", receiver.port)
+            await asyncio.wait_for(reader.read(), 30)
+            writer.close()
+
+    async def test_a4_a_message_that_never_comes_ends_with_its_connection(self, monkeypatch):
+        self.shorten(monkeypatch, max_connection_age=200, max_connection_age_grace=200)
+
+        over = asyncio.Event()
+
+        async def nothing() -> AsyncIterator[bytes]:
+            await over.wait()
+            yield b""
+
+        async with receiving(accept) as receiver, connected(receiver) as channel:
+            hoarded = channel.stream_unary(f"/{SERVICES[Signal.TRACES]}/Export")(nothing(), timeout=30)
+
+            assert await hoarded.code() is grpc.StatusCode.UNAVAILABLE
+            assert await call(channel, b"", wait_for_ready=True) == b""
+            over.set()
+
+    async def test_grp_11_pings_of_a_client_are_tolerated(self, monkeypatch):
+        """With what grpc takes by itself the connection ends at the third."""
+        assert dict(grpc_server._OPTIONS)["grpc.http2.min_ping_interval_without_data_ms"] < 10_000
+        self.shorten(monkeypatch, http2_min_ping_interval_without_data=20)
+        connection = H2Connection()
+        connection.initiate_connection()
+        events: list[Event] = []
+        async with receiving(accept) as receiver:
+            reader, writer = await asyncio.open_connection("127.0.0.1", receiver.port)
+            for number in range(6):
+                connection.ping(b"%08d" % number)
+                writer.write(connection.data_to_send())
+                while sum(isinstance(event, PingAckReceived) for event in events) <= number:
+                    data = await asyncio.wait_for(reader.read(1 << 16), 30)
+                    assert data, "the connection ended"
+                    events += connection.receive_data(data)
+                await asyncio.sleep(0.05)  # of grpc's clock, which is not ours
+            writer.close()
+
+        assert not any(isinstance(event, ConnectionTerminated) for event in events)
 
 
 class TestInternalErrors:
