@@ -111,6 +111,21 @@ async def test_f42_twenty_requests_of_60_mib_with_a_wrong_token_cost_no_memory(s
     assert "wrong" not in running.log()
 
 
+async def test_a1_f40_a_bomb_over_grpc_is_not_inflated_beyond_the_limit(stage: Any) -> None:
+    async with Downstream() as downstream:
+        running = await stage(guarded(downstream.endpoint, max_recv_msg_size_mib=16))
+        before = peak_bytes(running.pid)
+        options = [ALONE, ("grpc.max_send_message_length", -1)]
+        async with grpc.aio.insecure_channel(running.grpc_endpoint, options, grpc.Compression.Gzip) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await channel.unary_unary(EXPORT["traces"])(bytes(200 << 20), timeout=60)
+        grown = peak_bytes(running.pid) - before
+
+    print(f"grown by {grown >> 10} KiB")
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert grown < 64 << 20
+
+
 async def test_a13_no_address_in_telemetry_is_ever_opened(stage: Any) -> None:
     asked = []
 
