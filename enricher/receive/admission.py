@@ -13,6 +13,14 @@ MAX_IN_FLIGHT_BYTES: Final = 64 << 20
 that in memory."""
 
 
+SMALL: Final = 1 / 64
+"""Part of the budget up to which a request is small."""
+
+FOR_SMALL: Final = 1 / 4
+"""As much again as this part of it is there for small requests alone: a large body that stops in its midst keeps its
+room until it is given up, and must not keep everybody else out."""
+
+
 class NoRoomError(RetryableError):
     """Others fill the budget; carries the advice to come again within a second."""
 
@@ -55,8 +63,11 @@ class Room:
 
     def expect(self, more: int) -> None:
         """Raise `NoRoomError` if so many bytes would not fit now; takes nothing."""
+        size, limit = self.size + more, self._admission.max_bytes
         others = self._admission.in_flight - self.size
-        if not self._holders or (others and others + self.size + more > self._admission.max_bytes):
+        if size <= limit * SMALL:
+            limit += int(limit * FOR_SMALL)
+        if not self._holders or (others and others + size > limit):
             raise NoRoomError(
                 Code.UNAVAILABLE,
                 f"more than {self._admission.max_bytes >> 20} MiB of requests are in flight; send this one again",

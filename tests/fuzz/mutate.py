@@ -73,7 +73,7 @@ def _body(data: bytes, rng: random.Random, as_bytes: Callable[[bytes], bytes]) -
     coding, is_json, _ = HEADERS[data[0] % len(HEADERS)]
     body = data[1:]
     try:
-        body = inflate(coding, body, LIMIT) if coding else body
+        body = inflate(coding, body, LIMIT, [].append) if coding else body
     except EnricherError:
         return data[:1] + as_bytes(body)
     body = (_json if is_json else _request)(body, rng, as_bytes)
