@@ -94,7 +94,7 @@ class GrpcReceiver:
         self._max_receive_bytes = max_receive_bytes
         self._tls = tls
         self._authenticate = authenticate
-        self._health = Health(ready) if ready is not None else None
+        self._health = Health(ready, authenticate) if ready is not None else None
         self._server: Any = None
         self._draining = False
         self._refusals = Refusals()

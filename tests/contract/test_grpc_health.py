@@ -146,27 +146,26 @@ async def test_what_is_no_question_is_refused(question):
         assert await refused(call) is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_call_without_a_question_is_refused():
-    async with asking() as asked:
-        call = asked.channel.stream_unary(CHECK)(iter(()), timeout=30)
+async def test_f42_a_strangers_question_is_answered_without_being_read():
+    """It may be as large as an export. No name is known then, and one with credentials is read."""
+    refusals = []
 
-        assert await refused(call) is grpc.StatusCode.INVALID_ARGUMENT
+    def authenticate(headers):
+        if headers.get("authorization") != "good":
+            refusals.append(headers)
+            return False
+        return True
 
+    async with asking(authenticate=authenticate) as asked:
+        check = asked.channel.unary_unary(CHECK)
+        unsaid = asked.channel.stream_unary(CHECK)(timeout=30)
+        statuses = [await unsaid, await check(bytes(LIMIT + 1), timeout=30), await check(b"\xff", timeout=30)]
+        none_tried = list(refusals)
+        wrong = await check(b"\xff", timeout=30, metadata=(("authorization", "bad"),))
+        known = await refused(check(b"\xff", timeout=30, metadata=(("authorization", "good"),)))
 
-async def test_a4_few_are_read_at_one_time_and_who_says_nothing_makes_room(monkeypatch):
-    """A question may be as large as an export, and whoever asks is a stranger."""
-    monkeypatch.setattr(grpc_health, "READ_SECONDS", 0.1)
-    async with asking() as asked:
-        silent = asked.channel.stream_unary(CHECK)(timeout=30)
-        code = await refused(silent)
-        readers = asked.receiver._health._readers
-        for _ in range(grpc_health.READERS):
-            await readers.acquire()
-        while_full = await refused(asked.check())
-        readers.release()
-
-        assert (code, while_full) == (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.DEADLINE_EXCEEDED)
-        assert await asked.check() == SERVING
+    assert {*statuses, wrong} == {b"\x08\x01"}
+    assert (none_tried, len(refusals), known) == ([], 1, grpc.StatusCode.INVALID_ARGUMENT)
 
 
 async def test_a4_watchers_are_bounded_and_make_room_when_they_leave(monkeypatch):
