@@ -159,11 +159,27 @@ BUILT_IN: Final = (
         attributes={"url": "*/threads/thread_*/runs*", "gen_ai.response.id": "run_*"},
         stands_for=StandsFor.CALL,
     ),
+    # Up to 4 it writes no id. A step's path holds its run's too, and its usage is its own; but it has no model.
+    Rule(
+        "logfire-run-by-path",
+        scope="logfire.openai",
+        attributes={"url": "*/threads/thread_*/runs/run_*", "gen_ai.response.model": "*"},
+        stands_for=StandsFor.CALL,
+    ),
     # Up to 1.1 `create_and_process` is called `start_thread_run` too; the status tells it from the start inside.
     Rule("azure-agents-process-run", span_name="process_thread_run", **AZURE_AGENTS),
     Rule("azure-agents-start-run", span_name="start_thread_run", **AZURE_AGENTS),
     Rule("azure-agents-get-run", span_name="get_thread_run", stands_for=StandsFor.CALL, **AZURE_AGENTS),
     Rule("azure-agents-submit-outputs", span_name="submit_tool_outputs", stands_for=StandsFor.CALL, **AZURE_AGENTS),
+    # The betas of `azure-ai-projects` name the thread alone.
+    Rule(
+        "azure-projects-process-run",
+        scope=AZURE_AGENTS["scope"],
+        span_name="process_thread_run",
+        attributes={"gen_ai.system": AZURE_AGENTS["system"], "gen_ai.thread.id": "thread_*"},
+        system=AZURE_AGENTS["system"],
+        provider=AZURE_AGENTS["provider"],
+    ),
     # Spans of functions, named by whoever wrote them: only what they returned tells.
     Rule(
         "langfuse-observed-run",

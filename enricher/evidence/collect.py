@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Attributes = list[tuple[str, AnyValue, str]]
 
-NEEDLES: Final = (b"prompt_tokens", b"assistant_id", b"thread.run", b"thread.message", b"/threads/thread_")
+NEEDLES: Final = (*(each.encode() for each in payload.NEEDLES), b"/threads/thread_")
 """Bytes of which every span or record with evidence holds one."""
 
 URL_LIMIT: Final = 2048

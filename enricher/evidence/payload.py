@@ -22,6 +22,9 @@ from enricher.evidence.bounded_json import COUNT_FROM
 from enricher.otlp.attributes import digest
 from enricher.semconv import SAFE_ID, TERMINAL
 
+NEEDLES: Final = ("prompt_tokens", "assistant_id", "thread.run", "thread.message", "AgentFinish")
+"""Texts of which every payload holds one."""
+
 MAX_TEXT: Final = 16 << 20
 """Characters of one payload text that are read (16 MiB); a longer one is not an API answer."""
 
@@ -98,7 +101,7 @@ class Said:
 
 def looks_like_payload(text: str) -> bool:
     """Tell cheaply whether a text can hold anything that `read` reads."""
-    return "prompt_tokens" in text or "assistant_id" in text or "thread.run" in text or "thread.message" in text
+    return any(each in text for each in NEEDLES)
 
 
 def read(text: str) -> Said:
@@ -200,7 +203,8 @@ def _visit_object(value: dict[str, Any], said: Said, stack: list[tuple[Any, bool
             said.unreadable = True
         else:
             said.runs.append(run)
-    elif kind == "thread.run.step":
+    elif kind == "thread.run.step" or (kind is None and value.get("type") == "AgentFinish"):
+        # What LangChain's agent finishes with names its run as a step does; what it returns are a model's words.
         _step(value, said)
     elif kind == "thread.message":
         message = _message(value)

@@ -19,6 +19,7 @@ from tests.support.build import (
     a_message_payload,
     a_request,
     a_run_payload,
+    a_span,
     a_usage,
     an_http_span,
     as_json,
@@ -32,12 +33,14 @@ from tests.support.build import (
     thread_id,
 )
 from tests.support.families import (
+    OPENINFERENCE_LANGCHAIN,
     azure_span,
     kernel_span,
     langchain_span,
     langfuse_span,
     logfire_span,
     mlflow_span,
+    older_logfire_span,
     openinference_span,
 )
 
@@ -247,6 +250,27 @@ def test_logfire_repeats_usage_on_every_look_and_the_first_owns():
         assert with_usage(*order) == [1]
 
 
+def test_older_logfire_names_the_run_by_its_path_alone():
+    """It writes no id, and the same counts on every look at the finished run."""
+    looks = [older_logfire_span(usage=(1200, 340), number=n, end=10 + n) for n in (1, 2)]
+    poll = older_logfire_span(number=3, end=10)
+    step = older_logfire_span(
+        f"/threads/{thread_id()}/runs/{run_id()}/steps/step_1", (700, 90), model=None, number=4, end=14
+    )
+
+    for order in itertools.permutations([*looks, poll, step]):
+        assert with_usage(*order) == [1]
+    (processed,) = in_world(signals([*looks, poll, step]))
+    assert [each.run_id for each in processed.outcomes] == [run_id()] * 3
+    assert [each.defects for each in processed.outcomes] == [(), ("repeated_usage",), ()]
+    first, *_, last = map(attributes, items_of(processed.request))
+    assert first["gen_ai.usage.total_tokens"] == 1540
+    assert first["gen_ai.response.id"] == run_id()
+    assert first["gen_ai.conversation.id"] == thread_id()
+    assert first["gen_ai.provider.name"] == "openai"
+    assert last == attributes(step.raw)
+
+
 @pytest.mark.parametrize(
     ("path", "answered"),
     [
@@ -305,6 +329,23 @@ def test_langchain_names_its_run_in_what_it_returns(openinference):
     assert with_usage(span, elsewhere) == [1]
     assert with_usage(span, poll(number=2, start=18, end=19)) == [1]
     assert with_usage(langchain_span(openinference=openinference, number=1, run=2), elsewhere) == []
+
+
+def test_of_an_agent_of_langchain_that_calls_tools_the_span_that_finishes_owns():
+    """It is called again with what the tools gave: two spans of one run, of which the last names it."""
+    ids = {"run_id": run_id(), "thread_id": thread_id()}
+    asks = [{"type": "AgentAction", "tool": "weather", **ids}]
+    finish = {"type": "AgentFinish", "return_values": {"output": "It rains.", **ids}, **ids}
+    first, last = (
+        a_span("OpenAIAssistantRunnable", {"output.value": as_json(said)}, scope=OPENINFERENCE_LANGCHAIN, **where)
+        for said, where in (
+            (asks, {"number": 1, "start": 10, "end": 12}),
+            (finish, {"number": 2, "start": 13, "end": 20}),
+        )
+    )
+
+    for order in itertools.permutations([first, last, an_http_span(a_run_payload(), number=9, start=18, end=19)]):
+        assert with_usage(*order) == [2]
 
 
 def test_an_agents_span_that_names_another_assistant_is_not_the_runs():

@@ -287,6 +287,15 @@ def test_a_step_names_its_run_and_the_message_it_wrote_and_its_usage_is_not_read
     assert (said.runs, said.bare) == ([], [])
 
 
+def test_what_an_agent_of_langchain_returns_names_its_run_and_is_not_read_as_an_answer():
+    finish = {"type": "AgentFinish", "return_values": {"output": as_json(a_run_payload(number=7))}, "log": ""}
+
+    said = read(as_json(finish | {"run_id": run_id(4), "thread_id": thread_id()}))
+    assert (said.mentioned, said.runs, said.messages, said.bare) == ({run_id(4)}, [], [], [])
+    said = read(as_json(finish))
+    assert (said.mentioned, said.runs) == (set(), [])
+
+
 def test_a_step_of_tool_calls_names_its_run_only():
     said = read(a_step_payload(message=None))
 
