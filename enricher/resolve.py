@@ -126,8 +126,9 @@ def _give_twins_their_run(candidates: Sequence[Candidate], found: list[Resolutio
     Give an undecided candidate the run of its twin, and return who has it from whom.
 
     OpenLLMetry notes the start once a run and writes a span for each listing of its messages, so spans of one scope
-    that begin in the same nanosecond are the same run's. Starts on a multiple of 100 ns may come from a coarser
-    clock, on which two runs can share one.
+    that begin in the same nanosecond are the same run's, unless they list different messages: calls with positional
+    arguments are noted under one name for all threads. Starts on a multiple of 100 ns may come from a coarser clock,
+    on which two runs can share one.
     """
     decided: dict[StartKey, dict[str, int]] = {}
     for i, each in enumerate(found):
@@ -140,7 +141,18 @@ def _give_twins_their_run(candidates: Sequence[Candidate], found: list[Resolutio
             continue
         (origin,) = twins.values()
         twin = found[origin]
-        if twin is not None and not has_other_counts(candidate, twin.usage):
+        if (
+            twin is not None
+            and _are_twins(candidate, candidates[origin])
+            and not has_other_counts(candidate, twin.usage)
+        ):
             found[i] = twin._replace(rung=Rung.SAME_START)
             source[i] = origin
     return source
+
+
+def _are_twins(candidate: Candidate, other: Candidate) -> bool:
+    """Tell whether both list one message, by its id where they have ids, or one listed before there was any."""
+    if candidate.message_ids and other.message_ids:
+        return not set(candidate.message_ids).isdisjoint(other.message_ids)
+    return not (candidate.answers and other.answers) or not set(candidate.answers).isdisjoint(other.answers)

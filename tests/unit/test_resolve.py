@@ -1006,6 +1006,20 @@ def test_a_span_that_began_in_the_same_nanosecond_is_of_the_same_run():
     ]
 
 
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_spans_that_began_together_and_list_different_messages_are_of_different_runs(version):
+    """Calls with positional arguments are noted under one name, and the next run's listing gets the older start."""
+    found = climb(
+        openllmetry_span(version, usage=None, answers=["One."], messages=[1]),
+        openllmetry_span(version, usage=None, answers=["Two."], messages=[2], trace=2),
+        listing(a_message_payload("One.")),
+        final(),
+    )
+
+    assert decided(found[0])[1:] == (run_id(), FIRST)
+    assert_undecided(found[1], Reason.PAYLOAD_ABSENT)
+
+
 def test_the_same_start_goes_before_the_only_run_that_is_left_in_the_trace():
     """The other run of the trace has no span of its own: nobody listed its messages."""
     found = climb(
