@@ -101,7 +101,7 @@ def process(  # noqa: PLR0913 - the request, what is known, and the time
     found = find(sought, settings, out.failures) if signal is Signal.TRACES else []
     candidates = tie_all(found, out.failures)
     own = {(each.trace_id, each.span_id) for each in candidates} if signal is Signal.TRACES else None
-    passing.touched = learn(signal, sought, memory.index, settings, out.failures, now=now, own=own)
+    passing.touched = learn(signal, sought, memory.index, settings, out.failures, found=found, now=now, own=own)
     if signal is Signal.TRACES:
         learn_model_calls(sought, memory.index, now)
     if not found:

@@ -79,7 +79,7 @@ def process(signal: Signal, request: bytes, settings: Settings) -> Processed:
         if not resolutions or not all(each.reason is Reason.ENRICHED for each in resolutions):
             index = Index()
             candidates = tie_all(found, out.failures)
-            learn(signal, sought, index, settings, out.failures)
+            learn(signal, sought, index, settings, out.failures, found=found)
             if any(trace.bare for trace in index.traces.values()):
                 learn_model_calls(sought, index)
             whole = whole_traces(parsed, {each.trace_id for each in candidates})

@@ -129,8 +129,7 @@ def find(sought: Haystack, settings: Settings, failures: list[Failure]) -> list[
             rules = recogniser.of_scope(scope[0]).rules
             for at, item in spans:
                 try:
-                    span = Span.FromString(item)
-                    attributes = otlp.read(span.attributes)
+                    span, attributes = _decoded(item)
                     described = _described(span, attributes, rules, service, scope, settings)
                     if described is not None:
                         found.append(Found(scoped.items, at, described, span, attributes))
@@ -220,35 +219,43 @@ def learn(  # noqa: PLR0913 - from a request into an index, with what dates and 
     settings: Settings,
     failures: list[Failure],
     *,
+    found: Sequence[Found] = (),
     now: float = 0.0,
     own: set[tuple[bytes, bytes]] | None = None,
 ) -> set[str]:
     """
     Put what a request's spans or log records say into the index, and return what it was said of (`named_by`).
 
-    `own` are the spans that may be candidates; of the others is not remembered what stands on them.
+    `found` are spans of the request that are decoded already. `own` are the spans that may be candidates; of the others
+    is not remembered what stands on them.
     """
     touched: set[str] = set()
+    decoded = {(id(each.items), each.at): (each.span, each.attributes) for each in found if each.span is not None}
     for (r, s), places in sought.holding(EVIDENCE).items():
         resourced = sought.parsed.resourced[r]
         service, items = _service(shallow.merged(resourced.resource)), resourced.scoped[s].items
-        for item in [items[at] for at in places]:
+        for at in places:
+            item = items[at]
             if not any(needle in item for needle in collect.NEEDLES):
                 continue
             try:
                 if signal is Signal.LOGS:
-                    found = collect.of_record(LogRecord.FromString(item), service, settings.payload_attributes)
-                    touched |= add_all(found, index, now=now, own=None)
+                    said = collect.of_record(LogRecord.FromString(item), service, settings.payload_attributes)
+                    touched |= add_all(said, index, now=now, own=None)
                 else:
-                    span = Span.FromString(item)
-                    attributes = otlp.read(span.attributes)
-                    found = collect.of_span(span, attributes, service, settings.payload_attributes)
-                    touched |= add_all(found, index, now=now, own=own)
+                    span, attributes = decoded.get((id(items), at)) or _decoded(item)
+                    said = collect.of_span(span, attributes, service, settings.payload_attributes)
+                    touched |= add_all(said, index, now=now, own=own)
             except DecodeError:
                 continue
             except Exception:  # noqa: BLE001 - evidence that cannot be read is evidence that is not there
                 failures.append(Failure("collect evidence", traceback.format_exc()))
     return touched
+
+
+def _decoded(item: bytes) -> tuple[Span, Attributes]:
+    span = Span.FromString(item)
+    return span, otlp.read(span.attributes)
 
 
 def add_all(

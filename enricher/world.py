@@ -48,11 +48,12 @@ class World:
         if signal is Signal.METRICS:
             return
         sought = Haystack(request, parsed)
-        learn(signal, sought, self._index, self._settings, self.failures)
+        found = find(sought, self._settings, []) if signal is Signal.TRACES else []
+        learn(signal, sought, self._index, self._settings, self.failures, found=found)
         if signal is Signal.LOGS:
             return
         learn_model_calls(sought, self._index)
-        self._candidates += tie_all(find(sought, self._settings, []), self.failures)
+        self._candidates += tie_all(found, self.failures)
 
     def mend(self, signal: Signal, request: bytes) -> Processed:
         """Second pass: return the request mended by all that was learned."""
