@@ -15,8 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from enricher.errors import EnricherError
 from enricher.otlp import shallow
-from enricher.receive.inflate import inflate
-from tests.fuzz.targets import COMPRESS, HEADERS, LIMIT
+from tests.fuzz.targets import COMPRESS, HEADERS, LIMIT, inflated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +72,7 @@ def _body(data: bytes, rng: random.Random, as_bytes: Callable[[bytes], bytes]) -
     coding, is_json, _ = HEADERS[data[0] % len(HEADERS)]
     body = data[1:]
     try:
-        body = inflate(coding, body, LIMIT, [].append) if coding else body
+        body = inflated(coding, body, LIMIT) if coding else body
     except EnricherError:
         return data[:1] + as_bytes(body)
     body = (_json if is_json else _request)(body, rng, as_bytes)

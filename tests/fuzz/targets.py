@@ -23,9 +23,9 @@ from enricher.evidence import payload as answers
 from enricher.otlp import json as otlp_json
 from enricher.otlp import shallow
 from enricher.otlp.shallow import Signal
+from enricher.receive import inflate as receiving
 from enricher.receive.http_body import _from_json
 from enricher.receive.inflate import CODINGS, TooLargeError
-from enricher.receive.inflate import inflate as inflated
 from enricher.scan import Settings
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def http(data: bytes) -> None:
     body = data[1:]
     try:
         if coding:
-            body = inflated(coding, body, LIMIT, [].append)
+            body = inflated(coding, body, LIMIT)
         request = _from_json(body, signal) if is_json else body
         before = _placed(request)
     except (BadRequestError, TooLargeError):
@@ -88,13 +88,12 @@ def http(data: bytes) -> None:
 def inflate(data: bytes) -> None:
     """A compressed body, as every coding, and a body to be compressed."""
     for coding, compress in COMPRESS.items():
-        assert inflated(coding, compress(data), len(data), [].append) == data
-        counted: list[int] = []
+        assert inflated(coding, compress(data), len(data)) == data
         try:
-            body = inflated(coding, data, LIMIT, counted.append)
+            body = inflated(coding, data, LIMIT)
         except (BadRequestError, TooLargeError):
             continue
-        assert len(body) == sum(counted) <= LIMIT
+        assert len(body) <= LIMIT
         assert body == (
             zstandard.ZstdDecompressor().decompressobj().decompress(data)
             if coding == "zstd"
@@ -161,6 +160,14 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "payload": payload,
     "files": files,
 }
+
+
+def inflated(coding: str, data: bytes, limit: int) -> bytes:
+    """Return what a body holds; every byte of it was told before."""
+    told: list[int] = []
+    body = receiving.inflate(coding, data, limit, told.append)
+    assert sum(told) == len(body)
+    return body
 
 
 def check_said(said: Said) -> None:
