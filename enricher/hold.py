@@ -339,7 +339,8 @@ class Hold:
                     # They are in the store still, and a restart finds them there.
                     return
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), delay)
+                    async with asyncio.timeout(delay):
+                        await self._stopping.wait()
                 delay = min(delay * 2, 5.0)
             else:
                 self._queued()

@@ -87,6 +87,8 @@ class Candidate:
     """In the order in which the span numbers them."""
     answers: tuple[bytes, ...] = ()
     """Digests of the assistant's texts, in the order in which the span numbers them."""
+    asked: frozenset[bytes] = frozenset()
+    """Digests of the user's texts that stand among the answers."""
 
     @property
     def lacks(self) -> tuple[Fact, ...]:
@@ -183,11 +185,11 @@ def _wanted(conventions: Conventions) -> tuple[tuple[Fact, str], ...]:
 
 
 def tie(described: Candidate, attributes: Attributes) -> None:
-    """Add to a candidate by what it can be tied to runs recorded elsewhere: its message ids and answers."""
+    """Add to a candidate by what it can be tied to its run, recorded elsewhere or on another span."""
     values = {key: value for key, value, _ in reversed(attributes)}
     numbered = [key for key in values if key.endswith((".id", ".content"))]
     described.message_ids = _message_ids(values, numbered)
-    described.answers = _answers(values, numbered)
+    described.answers, described.asked = _answers(values, numbered)
 
 
 def _message_ids(values: Mapping[str, AnyValue], numbered: list[str]) -> tuple[str, ...]:
@@ -196,17 +198,19 @@ def _message_ids(values: Mapping[str, AnyValue], numbered: list[str]) -> tuple[s
     return tuple([text for text in texts if text and MESSAGE_ID.match(text)])
 
 
-def _answers(values: Mapping[str, AnyValue], numbered: list[str]) -> tuple[bytes, ...]:
-    answers = []
+def _answers(values: Mapping[str, AnyValue], numbered: list[str]) -> tuple[tuple[bytes, ...], frozenset[bytes]]:
+    answers: list[bytes] = []
+    asked: set[bytes] = set()
     for prefix in ("gen_ai.completion.", "llm.completions."):
         for key in _in_order(prefix, ".content", numbered):
             role = values.get(f"{key[:-8]}.role")
-            # Up to 0.38 the user's own messages stand among the completions.
-            if (role is None or otlp.text(role) == "assistant") and (text := otlp.text(values[key])):
-                answers.append(otlp.digest(text))
+            if text := otlp.text(values[key]):
+                # Up to 0.38 the user's own messages stand among the completions.
+                is_answer = role is None or otlp.text(role) == "assistant"
+                (answers.append if is_answer else asked.add)(otlp.digest(text))
     if not answers and "gen_ai.output.messages" in values:
         answers = _answers_of_messages(otlp.text(values["gen_ai.output.messages"]) or "")
-    return tuple(answers)
+    return tuple(answers), frozenset(asked)
 
 
 def _in_order(prefix: str, suffix: str, keys: list[str]) -> list[str]:

@@ -152,7 +152,8 @@ def _give_twins_their_run(candidates: Sequence[Candidate], found: list[Resolutio
 
 
 def _are_twins(candidate: Candidate, other: Candidate) -> bool:
-    """Tell whether both list one message, by its id where they have ids, or one listed before there was any."""
+    """Tell whether the spans share a message of each kind that both list: by its id, what was answered and asked."""
     if candidate.message_ids and other.message_ids:
         return not set(candidate.message_ids).isdisjoint(other.message_ids)
-    return not (candidate.answers and other.answers) or not set(candidate.answers).isdisjoint(other.answers)
+    listings = ((candidate.answers, other.answers), (candidate.asked, other.asked))
+    return all(not set(one).isdisjoint(two) for one, two in listings if one and two)

@@ -85,4 +85,5 @@ class Backoff:
         while (remaining := max(self._paused_until, self._throttled_until) - self._clock()) > 0:
             self._changed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), remaining)
+                async with asyncio.timeout(remaining):
+                    await self._changed.wait()

@@ -121,7 +121,8 @@ class Drain:
                 sending.add_done_callback(self._sending.discard)
             if not claimed:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._something.wait(), IDLE)
+                    async with asyncio.timeout(IDLE):
+                        await self._something.wait()
 
     async def _send(self, batch: QueuedBatch) -> None:
         signal = Signal(batch.signal)

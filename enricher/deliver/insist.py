@@ -37,5 +37,6 @@ async def insist(change: Callable[[], Awaitable[object]], batch: int, stopping: 
         else:
             return
         with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), pause)
+            async with asyncio.timeout(pause):
+                await stopping.wait()
         pause = min(pause * 2, LONGEST_PAUSE)

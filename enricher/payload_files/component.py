@@ -58,7 +58,8 @@ class PayloadFiles:
         """Begin to watch. Returns when what is there has been read, and after `START_PATIENCE` in any case."""
         self._watching = asyncio.create_task(self._watch())
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._looked.wait(), START_PATIENCE)
+            async with asyncio.timeout(START_PATIENCE):
+                await self._looked.wait()
 
     async def shutdown(self) -> None:
         """Stop. A file that is being read is read to its end first, which may take a second or two."""
@@ -78,7 +79,8 @@ class PayloadFiles:
             searching = self._clock() - began - self._watched.reading_seconds
             pause = max(self._interval, SHARE * searching)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._stop.wait()
 
     async def _look(self) -> None:
         news, done = self._watched.look(), False

@@ -372,6 +372,7 @@ def openllmetry_span(
     usage: tuple[int, int] | None = (1200, 340),
     answers: Sequence[str] = (ANSWER,),
     messages: Sequence[int] = (1,),
+    question: str = QUESTION,
     question_message: int = 900,
     more: Attributes = (),
     **where: Any,
@@ -383,7 +384,7 @@ def openllmetry_span(
     `usage` is the truth; what the version makes of it is on the span. `messages` number the assistant's messages.
     """
     shape = tuple(int(part) for part in version.split("."))
-    found = _spoken(shape, stream=stream, answers=answers) if shape < (0, 55) else _messages(answers)
+    found = _spoken(shape, stream=stream, answers=answers, question=question) if shape < (0, 55) else _messages(answers)
     if shape >= (0, 34) and not existing:
         found["gen_ai.provider.name" if shape >= (0, 55) else "gen_ai.system"] = "openai"
     if not existing:
@@ -401,13 +402,13 @@ def openllmetry_span(
     return a_span(name, [*found.items(), *pairs], scope=(OPENAI_SCOPE, version), **({"start": 10, "end": 20} | where))
 
 
-def _spoken(shape: tuple[int, ...], *, stream: bool, answers: Sequence[str]) -> dict[str, Any]:
+def _spoken(shape: tuple[int, ...], *, stream: bool, answers: Sequence[str], question: str) -> dict[str, Any]:
     asked, said = [("system", "Answer in one sentence.")], [("assistant", each) for each in answers]
     if not stream and shape < (0, 45):
         # Up to 0.38 the user's message is recorded as the first completion.
-        said.insert(0, ("user", QUESTION))
+        said.insert(0, ("user", question))
     elif not stream:
-        asked.append(("user", QUESTION))
+        asked.append(("user", question))
     found: dict[str, Any] = {"llm.request.type": "chat"}
     prompt, completion = (
         ("llm.prompts", "llm.completions") if shape < (0, 33) else ("gen_ai.prompt", "gen_ai.completion")

@@ -10,6 +10,7 @@ from enricher.resolve import resolve
 from enricher.rungs import LATE_NS, Resolution
 from tests.support.build import (
     ANSWER,
+    QUESTION,
     a_chat_completion,
     a_list,
     a_log_record,
@@ -1018,6 +1019,20 @@ def test_spans_that_began_together_and_list_different_messages_are_of_different_
 
     assert decided(found[0])[1:] == (run_id(), FIRST)
     assert_undecided(found[1], Reason.PAYLOAD_ABSENT)
+
+
+@pytest.mark.parametrize("question", ["How far is the sun?", QUESTION])
+def test_a_span_that_lists_another_question_and_no_answer_is_no_twin(question):
+    """A run that failed, beside one that ended: the question is all that its listing shows."""
+    found = climb(
+        openllmetry_span(OLD, answers=["One."]),
+        openllmetry_span(OLD, answers=[], trace=2, question=question),
+        listing(a_message_payload("One.")),
+        final(),
+    )
+
+    assert decided(found[0])[1:] == (run_id(), FIRST)
+    assert (found[1].run is not None) == (question == QUESTION)
 
 
 def test_the_same_start_goes_before_the_only_run_that_is_left_in_the_trace():

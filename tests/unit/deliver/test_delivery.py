@@ -505,3 +505,16 @@ async def test_what_came_was_sent_rejected_kept_or_died(tmp_path_factory, answer
 
         assert sum(sizes) == sent + lost + dead
         assert len(way.downstream.names) == len(set(way.downstream.names)) == sent + lost
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_f20_a_stop_at_the_moment_at_which_something_comes_into_the_queue_is_a_stop(tmp_path, steps):
+    """However far the loop has got with the news: a wait that swallows the cancellation would go on for ever."""
+    async with a_way(tmp_path) as way:
+        await way.drain.start()
+        await asyncio.sleep(0.05)
+        way.drain.wake()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        done, _ = await asyncio.wait([asyncio.create_task(way.drain.shutdown(1))], timeout=10)
+        assert done
