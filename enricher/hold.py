@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -31,7 +32,7 @@ from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason
 from enricher.rungs import Resolution
 from enricher.scan import find, tie_all
-from enricher.storage import Batch, HeldSpan, StoreError
+from enricher.storage import Batch, HeldSpan, StoreError, StoreFullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from enricher.scan import Failure, Settings
     from enricher.storage import Store
 
+    _Leaving = tuple[bytes, list[int]]
+    """A request and the rows of its spans, in its order; without bytes the rows are only deleted."""
+
 TICK = 0.05
 """Seconds between looks at deadlines: what is due together leaves together."""
 
@@ -49,6 +53,10 @@ MAX_EVIDENCE = 200_000
 """Pieces of evidence kept at most, some 1.5 KiB each, and as many again that payload files say."""
 
 MAX_RECENT = 100_000
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+"""Seconds until the store is asked again that did not take a release."""
 
 _log = structlog.get_logger()
 
@@ -180,7 +188,7 @@ class Hold:
         live.claim(candidates, resolutions, self.memory, asyncio.get_running_loop().time())
         self.counts.bypassed += len(waiting)
         self._note(outcomes, [*failures, *more])
-        return requests
+        return [(body, len(numbers)) for body, numbers in requests]
 
     async def withdraw(self, rows: Sequence[int]) -> None:
         """Take candidates out of the store again: their request was refused, and the client has it still."""
@@ -188,7 +196,7 @@ class Hold:
             await self._store.release(rows, [])
         except StoreError:
             # The client is not to wait for it.
-            self._start_release([*rows], [])
+            self._start_release([(b"", [*rows])])
 
     def admit(self, rows: Sequence[int], waiting: Sequence[Waiting]) -> None:
         """Let committed candidates wait; their request is as good as acknowledged."""
@@ -246,7 +254,7 @@ class Hold:
         self._note([], failures)
         if not candidates:
             # The rule that recognised it is gone: it leaves as it came.
-            self._start_release([row], [(request, 1)])
+            self._start_release([(request, [row])])
             return
         above = (span.resource, span.resource_schema_url, span.scope, span.scope_schema_url)
         self._add(row, Waiting(candidates[0], *above, span.span), due)
@@ -316,35 +324,50 @@ class Hold:
             if resolution.usage is None and resolution.reason is not Reason.NOT_OWNER:
                 self._left_without |= dict.fromkeys(held.ids)
         self._note(outcomes, failures)
-        self._start_release([held.row for held, _ in decided], requests)
+        self._start_release([(body, [decided[number][0].row for number in numbers]) for body, numbers in requests])
 
-    def _start_release(self, rows: list[int], requests: list[tuple[bytes, int]]) -> None:
-        batches = [
-            Batch(destination, Signal.TRACES.value, body, items)
-            for destination in self._destinations
-            for body, items in requests
-        ]
-        task = asyncio.create_task(self._move(rows, batches))
+    def _start_release(self, requests: list[_Leaving]) -> None:
+        task = asyncio.create_task(self._move(requests))
         self._releasing.add(task)
         task.add_done_callback(self._releasing.discard)
 
-    async def _move(self, rows: list[int], batches: list[Batch]) -> None:
-        delay = 0.1
-        while True:
+    async def _move(self, requests: list[_Leaving]) -> None:
+        delay = FIRST_PAUSE
+        pieces = deque([requests])
+        while pieces:
+            piece = pieces.popleft()
             try:
-                await self._store.release(rows, batches)
+                await self._release_rows(piece)
             except StoreError as error:
-                _log.error("held spans cannot be moved to the queue", spans=len(rows), error=str(error))
+                is_full = isinstance(error, StoreFullError) and not self._stopping.is_set()
+                if is_full and (smaller := _halves(piece)):
+                    # Several exporters' copies need room: a part of it, which makes more when it has been delivered.
+                    pieces.extendleft(reversed(smaller))
+                    continue
+                left = sum(len(rows) for each in (piece, *pieces) for _, rows in each)
+                _log.error("held spans cannot be moved to the queue", spans=left, error=str(error))
                 if self._stopping.is_set():
                     # They are in the store still, and a restart finds them there.
                     return
+                pieces.append(piece)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._stopping.wait()
-                delay = min(delay * 2, 5.0)
+                delay = min(delay * 2, LONGEST_PAUSE)
             else:
+                delay = FIRST_PAUSE
                 self._queued()
-                return
+
+    async def _release_rows(self, requests: Sequence[_Leaving]) -> None:
+        await self._store.release(
+            [row for _, rows in requests for row in rows],
+            [
+                Batch(destination, Signal.TRACES.value, body, len(rows))
+                for destination in self._destinations
+                for body, rows in requests
+                if body
+            ],
+        )
 
     def _write_down(self) -> None:
         seen, owned = self.memory.index.journal or [], self.memory.recent.journal
@@ -353,3 +376,14 @@ class Hold:
             packed = [*map(codec.pack, seen), *(codec.pack_owner(*each) for each in owned)]
             self._store.remember([(expires, data) for data in packed])
             self.memory.index.journal, self.memory.recent.journal = [], []
+
+
+def _halves(requests: list[_Leaving]) -> list[list[_Leaving]]:
+    """Return in two what was to leave together; none if that is one span."""
+    if len(requests) > 1:
+        middle = len(requests) // 2
+        return [requests[:middle], requests[middle:]]
+    ((body, rows),) = requests
+    parts = shallow.halves(body)
+    middle = len(rows) // 2
+    return [[(part, some)] for (part, _), some in zip(parts, (rows[:middle], rows[middle:]), strict=False)]

@@ -249,13 +249,14 @@ def settled_at_deadline(memory: Memory) -> Callable[[Candidate, Rung], bool]:
 
 def released(
     waiting: Sequence[Waiting], resolutions: Sequence[Resolution], settings: Settings, memory: Memory
-) -> tuple[list[tuple[bytes, int]], list[Outcome], list[Failure]]:
+) -> tuple[list[tuple[bytes, list[int]]], list[Outcome], list[Failure]]:
     """
     Return requests with the waiting spans mended, and their outcomes; spans of one resource and scope together.
 
-    Resource and scope are the bytes that they came as. No request is larger than downstream takes, unless a span is.
+    Beside each request are the numbers of its spans among those that wait, in its order. Resource and scope are the
+    bytes that they came as. No request is larger than downstream takes, unless a span is.
     """
-    requests: list[tuple[bytes, int]] = []
+    requests: list[tuple[bytes, list[int]]] = []
     outcomes: list[Outcome] = []
     failures: list[Failure] = []
     for above, numbers in _together(waiting):
@@ -264,7 +265,7 @@ def released(
         found = [Found(items, at, waiting[number].candidate) for at, number in enumerate(numbers)]
         out = Processed(b"")
         mend(found, [resolutions[number] for number in numbers], memory.index, settings, out)
-        requests.append((parsed.SerializeToString(), len(numbers)))
+        requests.append((parsed.SerializeToString(), numbers))
         outcomes += out.outcomes
         failures += out.failures
     return requests, outcomes, failures

@@ -236,9 +236,9 @@ def _check_live(request: bytes, before: list[Placed], settings: Settings) -> Non
     resolutions = live.climb([each.candidate for each in waiting], memory, live.settled_at_deadline(memory), failures)
     requests, _, more = live.released(waiting, resolutions, settings, memory)
     assert [*failures, *more] == []
-    for released, count in requests:
+    for released, numbers in requests:
         leaving = _placed(released)
-        assert len(leaving) == count
+        assert len(leaving) == len(numbers)
         out += leaving
     _check_conserved(before, out)
 

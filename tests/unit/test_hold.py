@@ -145,7 +145,7 @@ def test_cli_01_what_leaves_together_is_no_larger_than_downstream_takes():
 
     requests, outcomes, failures = live.released(waiting, resolutions, settings, memory)
 
-    assert [count for _, count in requests] == [2, 2, 2, 1]
+    assert [numbers for _, numbers in requests] == [[0, 1], [2, 3], [4, 5], [6]]
     assert max(len(request) for request, _ in requests) < MAX_BYTES
     came = [raw for request, _ in requests for raw in items_of(request)]
     assert all(raw.startswith(each.raw) for raw, each in zip(came, sent, strict=True))
@@ -374,6 +374,44 @@ async def test_f24_a_stop_does_not_wait_for_room_to_release_and_the_next_start_r
 
     async with a_stage(tmp_path, wait_duration="50ms") as stage:
         assert len(await stage.left()) == 1
+
+
+async def test_f24_what_has_no_room_to_leave_together_leaves_in_parts_each_span_once(tmp_path):
+    """Held spans fill the store, and each leaves to two exporters: there is no room for all copies at one moment."""
+    async with a_stage(tmp_path, wait_duration="1ms") as stage:
+        release, moved = stage.store.release, []
+
+        async def takes_two(rows, batches):
+            if len(rows) > 2:
+                raise StoreFullError("full")
+            moved.append((list(rows), [batch.items for batch in batches]))
+            return await release(rows, batches)
+
+        stage.store.release = takes_two
+        spans = [openllmetry_span(OLD, number=number, service=str(number % 2)) for number in range(1, 8)]
+        await stage.take(*spans)
+        await until(lambda: sum(len(items_of(request)) for _, request in stage.exporter.got) == 7)
+        left = [raw for _, request in stage.exporter.got for raw in items_of(request)]
+
+        assert sorted(row for rows, _ in moved for row in rows) == list(range(1, 8))
+        assert all(len(rows) == sum(items) for rows, items in moved)
+        assert sorted(raw[: len(spans[0].raw)] for raw in left) == sorted(each.raw for each in spans)
+
+
+async def test_f24_a_span_that_has_no_room_keeps_no_other_from_leaving(tmp_path):
+    async with a_stage(tmp_path, wait_duration="1ms") as stage:
+        release, has_room = stage.store.release, asyncio.Event()
+
+        async def takes_all_but_the_first(rows, batches):
+            if 1 in rows and not has_room.is_set():
+                raise StoreFullError("full")
+            return await release(rows, batches)
+
+        stage.store.release = takes_all_but_the_first
+        await stage.take(*[openllmetry_span(OLD, number=number) for number in range(1, 4)])
+        await until(lambda: sum(len(items_of(request)) for _, request in stage.exporter.got) == 2)
+        has_room.set()
+        await until(lambda: sum(len(items_of(request)) for _, request in stage.exporter.got) == 3)
 
 
 async def test_f26_what_a_failing_disk_kept_from_leaving_leaves_when_it_works_again(tmp_path, monkeypatch):
