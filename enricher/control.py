@@ -63,7 +63,8 @@ class Control:
         if self._server is not None:
             self._server.close()
             self._server = None
-            with suppress(FileNotFoundError):
+            # One that stays, on a volume that became read-only, is nobody's; the stop goes on.
+            with suppress(OSError):
                 (self._directory / SOCKET).unlink()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

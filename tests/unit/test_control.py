@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import errno
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +85,18 @@ async def test_the_socket_of_a_stage_that_was_killed_is_nobodys(tmp_path):
         (tmp_path / "kept").rename(tmp_path / SOCKET)
         await serving.control.start()
         await use(tmp_path, (1, 1))
+
+
+async def test_f26_a_volume_that_became_read_only_does_not_break_a_stop_off(tmp_path, monkeypatch):
+    def unlink(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    async with Serving(tmp_path) as serving:
+        with monkeypatch.context() as faulty:
+            faulty.setattr(Path, "unlink", unlink)
+            await serving.control.shutdown()
+
+        assert (tmp_path / SOCKET).exists()
 
 
 async def test_only_the_user_of_the_stage_reaches_the_socket(tmp_path):
