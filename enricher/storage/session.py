@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 IDLE_SECONDS: Final = 0.5
 BUSY_SECONDS: Final = 5.0
 """How often upkeep takes a step while there is always something to write, and how old the sentinel gets."""
-EXPIRY_SECONDS: Final = 60.0
-"""How often expired evidence is looked for while nothing happens at all."""
+REST_SECONDS: Final = 10.0
+"""How often it is tried whether anything can be written, and expired evidence is looked for, while nothing happens."""
 VACUUM_PAGES: Final = 256
 SLACK_PAGES: Final = 128
 """Free pages that stay in the file, so that a little coming and going does not resize it each time."""
@@ -70,7 +70,6 @@ class Session:
         self._written: Sentinel | None = None
         self._changes = 0
         self._has_work = True
-        self._has_evidence = True
         self._turn = 0.0
 
     def open(self) -> Recovery:
@@ -133,11 +132,9 @@ class Session:
             self.fault = str(raised)
         return raised
 
-    def patience(self) -> float | None:
-        """Return the seconds after which upkeep wants its turn if nothing else comes; none if it has nothing to do."""
-        if self._has_work or self.fault:
-            return IDLE_SECONDS
-        return EXPIRY_SECONDS if self._has_evidence else None
+    def patience(self) -> float:
+        """Return the seconds after which upkeep wants its turn if nothing else comes."""
+        return IDLE_SECONDS if self._has_work or self.fault else REST_SECONDS
 
     def upkeep(self, *, is_idle: bool) -> bool:
         """Take a step if it is time for one, and tell whether there is more to do."""
@@ -183,8 +180,9 @@ class Session:
 
     def _tidy(self, *, is_idle: bool) -> bool:
         self.begin()
-        if self.fault:
-            # Somebody has to try: a stage that is not healthy gets no requests.
+        if self.fault or not self._has_work:
+            # Somebody has to try: a stage that is not healthy gets no requests, and one whose downstream takes
+            # everything at once writes nothing by which it would learn that the volume became read-only.
             self.connection.execute("UPDATE meta SET probe = probe + 1")
         more = evidence.expire(self.connection, self._clock())
         (unused,) = self.connection.execute("PRAGMA freelist_count").fetchone()
@@ -193,7 +191,6 @@ class Session:
             # A page for each row that is fetched.
             self.connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
             more = more or unused - pages > SLACK_PAGES
-        self._has_evidence = bool(self.connection.execute("SELECT 1 FROM evidence LIMIT 1").fetchall())
         self.commit()
         if is_idle and not more:
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

@@ -227,7 +227,7 @@ def test_upkeep_gives_back_the_pages_that_were_freed(tmp_path):
             pass
 
         assert pages(opened_session) < large // 4
-        assert opened_session.patience() is None
+        assert opened_session.patience() == session.REST_SECONDS
 
 
 def test_upkeep_takes_its_turn_though_something_always_waits(tmp_path, monkeypatch):
@@ -265,6 +265,20 @@ def test_an_upkeep_that_fails_is_told_and_tried_again(tmp_path):
         assert not opened_session.fault
 
 
+def test_f26_where_nothing_is_written_it_is_tried_whether_anything_can_be(tmp_path):
+    """A stage whose downstream takes everything at once has to learn that the volume became read-only."""
+    connect, broken = failing()
+    with a_session(tmp_path, connect=connect) as opened_session:
+        opened_session.upkeep(is_idle=True)
+        broken.add("UPDATE meta SET probe = probe + 1")
+        opened_session.upkeep(is_idle=True)
+        assert opened_session.fault
+        broken.clear()
+
+        opened_session.upkeep(is_idle=True)
+        assert not opened_session.fault
+
+
 def test_evidence_is_looked_at_now_and_then_though_nothing_happens(tmp_path):
     with a_session(tmp_path) as opened_session:
         opened_session.begin()
@@ -273,7 +287,7 @@ def test_evidence_is_looked_at_now_and_then_though_nothing_happens(tmp_path):
         opened_session.commit()
         opened_session.upkeep(is_idle=True)
 
-        assert opened_session.patience() == session.EXPIRY_SECONDS
+        assert opened_session.patience() == session.REST_SECONDS
 
 
 async def test_an_operation_that_fails_half_way_leaves_nothing_and_costs_no_neighbour(tmp_path):
