@@ -9,6 +9,7 @@ span's own token counts are the exception: they are the span's word about its ru
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enricher.defects import SWAPPED_USAGE
@@ -30,6 +31,9 @@ LISTED: Final = "openai.assistant.run"
 """How the names of spans begin of which there is one for each listing of the run's messages; a stream is not listed."""
 
 STREAM: Final = "_stream"
+
+NAMED: Final = 10
+"""Silent runs of a service that are named at most: one is enough to forbid a decision, and there may be very many."""
 
 LATE_NS: Final = 10_000_000_000
 """How long after a span's end the first evidence of its run may begin (an application logs the answer afterwards)."""
@@ -232,11 +236,14 @@ def by_service(candidate: Candidate, index: Index, _: object, takers: Takers) ->
     }
     if not matching:
         return None
-    # Only now, because a service may have very many.
-    silent = {
-        run_id for run_id in index.handled_by(candidate.service) if not index.runs[run_id].texts and could_be(run_id)
-    }
-    found = _by_answers(Rung.SERVICE, candidate, index, _possible(candidate, index, matching | silent), silent)
+    possible = _possible(candidate, index, matching)
+    others = (
+        run_id
+        for run_id in index.silent(candidate.service, candidate.start)
+        if could_be(run_id) and not has_other_counts(candidate, index.runs[run_id].usage)
+    )
+    silent = set(islice(others, NAMED))
+    found = _by_answers(Rung.SERVICE, candidate, index, possible | silent, silent)
     rivals = {
         start_key(each)
         for answer in candidate.answers

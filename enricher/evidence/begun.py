@@ -34,12 +34,21 @@ class KnownBegun:
     touched: float = 0.0
 
 
+LONGEST: Final = (LIFETIME_NS // 1_000_000_000).bit_length()
+"""The length class of the longest spans. A class is the binary digits of whole seconds."""
+
+
 class BegunRuns:
-    """Beginnings by trace and by service, in the order of time."""
+    """
+    Beginnings by trace and by service, in the order of time.
+
+    Long ones stand apart from short ones, which would otherwise have to be looked through as far back as a long one may
+    reach.
+    """
 
     def __init__(self) -> None:
         self.known: Aged[Begun, KnownBegun] = Aged()
-        self._of: dict[bytes | str, list[Begun]] = {}
+        self._of: dict[tuple[bytes | str, int], list[Begun]] = {}
 
     def add(self, thread_id: str, place: Place, now: float) -> None:
         """Learn of a beginning; one without a trace is none that a rung could mistake for another."""
@@ -48,24 +57,32 @@ class BegunRuns:
         begun = Begun(place.start, place.end, thread_id, place.service, place.trace_id)
         if begun not in self.known:
             self.known[begun] = KnownBegun()
-            for where in (begun.trace_id, begun.service):
-                insort(self._of.setdefault(where, []), begun)
+            for key in _keys(begun):
+                insort(self._of.setdefault(key, []), begun)
         self.known.touch(begun, now)
 
     def between(self, where: bytes | str, start: int, end: int) -> Iterator[Begun]:
         """Yield what was being begun at that time in a trace or by a service."""
-        begun = self._of.get(where, ())
-        for i in range(bisect_left(begun, (start - LIFETIME_NS,)), len(begun)):
-            if begun[i].start > end:
-                return
-            if begun[i].end >= start:
-                yield begun[i]
+        for length in range(LONGEST + 1):
+            begun = self._of.get((where, length), ())
+            reach = min(1_000_000_000 << length, LIFETIME_NS)
+            for i in range(bisect_left(begun, (start - reach,)), len(begun)):
+                if begun[i].start > end:
+                    break
+                if begun[i].end >= start:
+                    yield begun[i]
 
     def forget(self, begun: Begun) -> None:
         """Forget a beginning that is known."""
         del self.known[begun]
-        for where in (begun.trace_id, begun.service):
-            others = self._of[where]
+        for key in _keys(begun):
+            others = self._of[key]
             del others[bisect_left(others, begun)]
             if not others:
-                del self._of[where]
+                del self._of[key]
+
+
+def _keys(begun: Begun) -> tuple[tuple[bytes, int], tuple[str, int]]:
+    seconds = max(begun.end - begun.start, 0) // 1_000_000_000
+    length = min(seconds.bit_length(), LONGEST)
+    return (begun.trace_id, length), (begun.service, length)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from enricher.evidence.aged import Aged
 from enricher.evidence.begun import LIFETIME_NS, Begun, BegunRuns, KnownBegun
 from enricher.evidence.known import Bare, KnownMessage, KnownRun, KnownTrace, later
+from enricher.evidence.silent import SilentRuns
 from enricher.semconv import ANY_RUN
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Index:
         self._of_trace: dict[bytes, Values] = {}
         self._named_in_trace: dict[bytes, Values] = {}
         self._of_service: dict[str, dict[str, None]] = {}
+        self._silent = SilentRuns()
         self._begun = BegunRuns()
         self._said: dict[bytes, Values] = {}
         self._on_span: dict[tuple[bytes, bytes], Values] = {}
@@ -76,9 +78,9 @@ class Index:
         """Return the runs that a service handled."""
         return set(self._of_service.get(service, ()))
 
-    def handled_by(self, service: str) -> Iterable[str]:
-        """Return the same without a copy; not to be kept."""
-        return self._of_service.get(service, ())
+    def silent(self, service: str, since: int) -> Iterable[str]:
+        """Return those of which no text was recorded and that had not answered before a time; not to be kept."""
+        return self._silent.since(service, since)
 
     def is_missing_a_run(self, where: bytes | str, start: int, end: int) -> bool:
         """
@@ -142,6 +144,8 @@ class Index:
             self._add_to_service(place.service, handled)
         if of_span and place.span_id:
             self._add_to_span((place.trace_id, place.span_id), shown, handled | said.mentioned)
+        for run_id in handled | {message.run_id for message in said.messages if message.run_id}:
+            self._silent.update(self.runs[run_id])
         return handled | said.mentioned | {message.message_id for message in said.messages}
 
     def add_model_call(self, trace_id: bytes, span_id: bytes, now: float = 0.0) -> None:
@@ -253,6 +257,7 @@ class Index:
             yield oldest[0]
 
     def _forget_run(self, run: KnownRun) -> None:
+        self._silent.forget(run.run_id)
         for thread_id in run.threads:
             _drop(self._of_thread, thread_id, run.run_id)
         for text in run.texts:

@@ -67,6 +67,7 @@ def knowledge(index):
         "runs": {key: run(known) for key, known in index.runs.items()},
         "messages": dict(index.messages),
         "traces": {key: trace(known) for key, known in index.traces.items()},
+        "silent": index._silent._of,
         **{name: table(name) for name in tables},
     }
 
@@ -399,6 +400,70 @@ def test_begun_runs_are_bounded_like_the_rest_and_cost_what_was_begun_at_the_tim
     assert index.forget(before=0.0, keep=10) == 290
     assert not index.is_missing_a_run(SERVICE, at(0), at(289.9))
     assert index.is_missing_a_run(SERVICE, at(0), at(290))
+
+
+@pytest.mark.parametrize("length", [0, 0.5, 1, 1.5, 63.9, 64, 300, 599, 600, 4000])
+def test_a_beginning_is_found_at_any_time_of_its_span_however_long_and_at_no_other(length):
+    index = Index()
+    url = f"https://api.openai.com/v1/threads/{thread_id()}/runs"
+    for evidence in evidence_of(an_http_span(url=url, start=1000, end=1000 + length)):
+        index.add(evidence)
+
+    for where in (SERVICE, trace_id(1)):
+        assert not index.is_missing_a_run(where, at(990), at(999.9))
+        assert index.is_missing_a_run(where, at(999), at(1000))
+        assert index.is_missing_a_run(where, at(1000 + min(length, 599)), at(5000))
+        assert not index.is_missing_a_run(where, at(1000.1 + length), at(6000))
+    index.forget(before=1.0, keep=10)
+    assert not index.is_missing_a_run(SERVICE, at(0), at(6000))
+
+
+def test_a_look_at_what_was_begun_costs_what_was_begun_around_it():
+    index = Index()
+    for second in range(300):
+        url = f"https://api.openai.com/v1/threads/{thread_id(second)}/runs"
+        for evidence in evidence_of(an_http_span(url=url, trace=1 + second, start=second, end=second + 1)):
+            index.add(evidence)
+
+    looked_at = []
+    index._begun._of = {key: _Counted(begun, looked_at) for key, begun in index._begun._of.items()}
+
+    assert index.is_missing_a_run(SERVICE, at(200.2), at(200.4))
+    assert len(looked_at) < 30
+
+
+class _Counted(list):
+    """A list that notes which of its items are looked at."""
+
+    def __init__(self, items, looked_at):
+        super().__init__(items)
+        self._looked_at = looked_at
+
+    def __getitem__(self, at):
+        self._looked_at.append(at)
+        return super().__getitem__(at)
+
+
+def test_runs_without_a_text_are_known_by_service_and_when_they_answered():
+    index = index_of(
+        an_http_span(a_run_payload(number=1), start=1, end=2),
+        an_http_span(a_run_payload(number=2), start=3, end=4),
+        an_http_span(a_run_payload("in_progress", None, number=3), start=0, end=1),
+        an_http_span(a_run_payload(number=4), service="other", start=3, end=4),
+        an_http_span(a_list([a_message_payload(number=5, run=5)]), start=3, end=4),
+    )
+
+    assert list(index.silent(SERVICE, at(2))) == [run_id(1), run_id(2), run_id(3)]
+    assert list(index.silent(SERVICE, at(2.1))) == [run_id(2), run_id(3)]
+    assert list(index.silent("nobody", 0)) == []
+
+    learn(index, an_http_span(a_run_payload(number=3), service="other", start=2, end=3))
+    learn(index, an_http_span(a_list([a_message_payload(number=2, run=2)]), start=5, end=6))
+    assert list(index.silent(SERVICE, 0)) == [run_id(1), run_id(3)]
+    assert list(index.silent("other", 0)) == [run_id(3), run_id(4)]
+
+    index.forget(before=1.0, keep=10)
+    assert list(index.silent(SERVICE, 0)) == list(index.silent("other", 0)) == []
 
 
 def test_what_lasts_is_neither_forgotten_nor_counted_nor_in_the_way_of_the_rest():
