@@ -46,6 +46,7 @@ class Index:
         self._of_trace: dict[bytes, Values] = {}
         self._named_in_trace: dict[bytes, Values] = {}
         self._of_service: dict[str, dict[str, None]] = {}
+        self._outdated_before = -inf
         self._silent = SilentRuns()
         self._begun = BegunRuns()
         self._said: dict[bytes, Values] = {}
@@ -143,7 +144,7 @@ class Index:
         if place.service:
             self._add_to_service(place.service, handled)
         if of_span and place.span_id:
-            self._add_to_span((place.trace_id, place.span_id), shown, handled | said.mentioned)
+            self._add_to_span((place.trace_id, place.span_id), shown, handled | said.mentioned, now)
         for run_id in handled | {message.run_id for message in said.messages if message.run_id}:
             self._silent.update(self.runs[run_id])
         return handled | said.mentioned | {message.message_id for message in said.messages}
@@ -164,12 +165,17 @@ class Index:
                 handled.add(run_id)
         return handled
 
-    def _add_to_span(self, span: tuple[bytes, bytes], shown: set[str], named: set[str]) -> None:
+    def _add_to_span(self, span: tuple[bytes, bytes], shown: set[str], named: set[str], now: float) -> None:
         for run_id in shown:
             _put(self._on_span, span, run_id)
         for run_id in named:
             _put(self._named_on_span, span, run_id)
-            self.runs[run_id].spans[span] = None
+            spans = self.runs[run_id].spans
+            spans[span] = max(spans.pop(span, now), now)
+            while (oldest := next(iter(spans))) and spans[oldest] < self._outdated_before:
+                del spans[oldest]
+                _drop(self._on_span, oldest, run_id)
+                _drop(self._named_on_span, oldest, run_id)
 
     def _add_to_trace(self, evidence: Evidence, handled: set[str], now: float) -> None:
         place, said = evidence.place, evidence.said
@@ -178,14 +184,23 @@ class Index:
         for run_id in said.mentioned - handled:
             _put(self._named_in_trace, place.trace_id, run_id)
         for run_id in handled | said.mentioned:
-            known = self.runs[run_id]
-            if place.trace_id not in known.traces:
-                known.traces = (*known.traces, place.trace_id)
+            self._add_trace_of(self.runs[run_id], place, now)
         if said.bare or said.unreadable or (evidence.urls and evidence.azure):
             trace = self._trace(place.trace_id, now)
             trace.bare += [Bare(usage, place) for usage in said.bare]
             trace.unreadable = trace.unreadable or said.unreadable
             trace.azure = trace.azure or bool(evidence.urls and evidence.azure)
+
+    def _add_trace_of(self, run: KnownRun, place: Place, now: float) -> None:
+        """Note where a run is named. One that is named for ever would else be known by ever more traces."""
+        before, end = run.traces.pop(place.trace_id, (now, 0))
+        run.traces[place.trace_id] = max(before, now), max(end, place.end)
+        while (oldest := next(iter(run.traces))) and run.traces[oldest][0] < self._outdated_before:
+            _, end = run.traces.pop(oldest)
+            _drop(self._of_trace, oldest, run.run_id)
+            _drop(self._named_in_trace, oldest, run.run_id)
+            for service in run.services:
+                self._forget_until(service, end)
 
     def _add_to_service(self, service: str, handled: set[str]) -> None:
         for run_id in handled:
@@ -235,6 +250,7 @@ class Index:
         kept.
         """
         forgotten = 0
+        self._outdated_before = before
         for run_id in self._outdated(self.runs, before, keep):
             self._forget_run(self.runs.pop(run_id))
             forgotten += 1

@@ -45,10 +45,11 @@ class KnownRun:
     """A payload of the run itself was recorded, not only its id."""
     ended: bool = False
     """A payload shows the run in a terminal status."""
-    traces: tuple[bytes, ...] = ()
+    traces: dict[bytes, tuple[float, int]] = field(default_factory=dict)
+    """Where it was named, in the order of when that was learned last: that time and the latest end there, in ns."""
     services: tuple[str, ...] = ()
-    spans: dict[tuple[bytes, bytes], None] = field(default_factory=dict)
-    """Spans that may be candidates and on which it is named."""
+    spans: dict[tuple[bytes, bytes], float] = field(default_factory=dict)
+    """Spans that may be candidates and on which it is named, each with when that was learned last, in that order."""
     touched: float = 0.0
     """When evidence of it last arrived, by the clock of whoever calls `add`; at `inf` for what lasts."""
 

@@ -532,6 +532,21 @@ def test_messages_and_what_stands_in_traces_are_forgotten_too():
     assert len(index) == 0
 
 
+def test_of_a_run_that_is_named_for_ever_the_traces_and_spans_of_long_ago_are_forgotten():
+    index = Index()
+    for second in range(1000):
+        for evidence in evidence_of(an_http_span(a_run_payload(), trace=second + 1, number=second + 1, start=second)):
+            index.add(evidence, float(second))
+        index.forget(before=second - 300.0, keep=100)
+
+    assert index.of_trace(trace_id(600)) == index.named_in_trace(trace_id(600)) == set()
+    assert index.on_span(trace_id(600), span_id(600)) == index.named_on_span(trace_id(600), span_id(600)) == set()
+    assert index.of_trace(trace_id(900)) == index.on_span(trace_id(900), span_id(900)) == {run_id()}
+    assert index.runs[run_id()].usage == DONE
+    assert len(index._of_trace) == len(index._named_on_span) == len(index.runs[run_id()].traces) <= 302
+    assert at(690) < index.forgotten_until[SERVICE] < at(701)
+
+
 def test_evidence_that_comes_again_is_kept():
     index = Index()
     for now in (1.0, 5.0):
