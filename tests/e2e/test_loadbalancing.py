@@ -19,6 +19,7 @@ import yaml
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from enricher.config.values import parse_duration
 from tests.support import build, peers
 from tests.support.downstream import Downstream
 
@@ -273,7 +274,11 @@ async def test_by_service_only_the_part_of_a_stage_that_is_away_is_sent_again(st
         stages = await two_stages(stage, downstream, enabled=False)
         config = front(BY_SERVICE, [each.grpc_endpoint for each in stages], downstream.endpoint)
         # The shipped 8 s are for a stage that restarts, not for a machine that is busy with other tests.
-        config["exporters"]["load_balancing"]["protocol"]["otlp"]["retry_on_failure"]["max_elapsed_time"] = "60s"
+        balancing = config["exporters"]["load_balancing"]
+        retries = balancing["protocol"]["otlp"]["retry_on_failure"]
+        # Tries end with the call that they are part of.
+        assert parse_duration(balancing["timeout"]) > parse_duration(retries["max_elapsed_time"])
+        retries["max_elapsed_time"] = balancing["timeout"] = "60s"
         ahead = await collector(config)
         assert await stages[1].stop() == 0
 
