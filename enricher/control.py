@@ -116,9 +116,14 @@ async def connected(directory: Path, max_size_bytes: int) -> AsyncIterator[Ask]:
 
     Raises `EnricherError` if there is no store, or if the process that has it does not answer.
     """
-    if not (directory / DATABASE).exists():
-        raise EnricherError(f"{directory} holds no store; is storage.directory the one of the stage?")
-    if await _is_served(directory):
+    try:
+        (directory / DATABASE).stat()
+        is_served = await _is_served(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        raise EnricherError(f"{directory} holds no store; is storage.directory the one of the stage?") from None
+    except OSError as error:
+        raise EnricherError(f"{directory} cannot be looked into: {error.strerror}; ask as the stage's user") from None
+    if is_served:
         yield lambda question: _ask(directory, question)
         return
     store = Store(directory, max_size_bytes=max_size_bytes)

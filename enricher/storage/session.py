@@ -86,7 +86,8 @@ class Session:
                 raise from_sqlite(error, str(self.path)) from None
             if isinstance(error, OSError):
                 raise EnricherError(
-                    f"{self.path.parent} cannot be used as storage.directory: {error.strerror or error}"
+                    f"{self.path.parent} cannot be used as storage.directory: {error.strerror or error}; "
+                    "name a directory that this user may write"
                 ) from None
             raise
 

@@ -112,6 +112,13 @@ async def test_a_directory_without_a_store_is_told_and_left_alone(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_a_directory_that_cannot_be_looked_into_is_told(tmp_path):
+    # As one without permission is, which the superuser never meets.
+    with pytest.raises(EnricherError, match="cannot be looked into: File name too long; ask as the stage's user"):
+        async with connected(tmp_path / ("long" * 100), SIZE):
+            pass
+
+
 async def test_a_directory_deeper_than_a_sockets_path_may_be_long(tmp_path):
     deep = tmp_path.joinpath(*["deep" * 10] * 4)
     deep.mkdir(parents=True)
