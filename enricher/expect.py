@@ -114,7 +114,8 @@ def _compare_attributes(want: dict[str, list[Any]], have: dict[str, list[Any]]) 
         elif other is None:
             yield f"attribute {key}: expected {_shown(one)}, found none"
         else:
-            yield f"attribute {key}: expected {_shown(one)}, found {_shown(other)}"
+            wanted, found = _shown_apart(one, other)
+            yield f"attribute {key}: expected {wanted}, found {found}"
 
 
 def _values(span: Span) -> dict[str, list[Any]]:
@@ -131,6 +132,18 @@ def _shown(values: Sequence[Any] | None) -> str:
         text = repr(value)
         shown.append(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…")
     return " and ".join(shown)
+
+
+def _shown_apart(want: Sequence[Any], have: Sequence[Any]) -> tuple[str, str]:
+    """Return both as `_shown`; of long ones that begin alike, the part where they differ first."""
+    wanted, found = _shown(want), _shown(have)
+    if wanted != found:
+        return wanted, found
+    whole = [" and ".join(repr(value) for _, value in values) for values in (want, have)]
+    alike = next((n for n, (one, other) in enumerate(zip(*whole, strict=False)) if one != other), len(min(whole)))
+    start = alike - MAX_SHOWN // 2
+    wanted, found = (f"…{text[start : start + MAX_SHOWN]}{'…' * (len(text) > start + MAX_SHOWN)}" for text in whole)
+    return wanted, found
 
 
 def _name(key: Key, item: _Item) -> str:

@@ -54,6 +54,11 @@ def test_in_which_request_and_at_which_place_a_span_left_does_not_matter():
         ([("a", 1), ("a", 2)], [("a", 1)], "attribute a: expected 1 and 2, found 1"),
         ([("a", 1), ("a", 2)], [("a", 2), ("a", 1)], "attribute a: expected 1 and 2, found 2 and 1"),
         ({"a": "x" * 100}, {}, f"attribute a: expected '{'x' * (MAX_SHOWN - 1)}…, found none"),
+        (
+            {"a": "x" * 100 + "1" + "y" * 100},
+            {"a": "x" * 100 + "2"},
+            f"attribute a: expected …{'x' * 30}1{'y' * 29}…, found …{'x' * 30}2'",
+        ),
     ],
 )
 def test_an_attribute_that_differs_is_said(want, have, said):
