@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _REFERENCE: Final = re.compile(r"\$\$|\$\{([^{}]*)\}|\$\{")
 _VARIABLE: Final = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _LONGEST_SHOWN: Final = 60
+_OF_COLLECTOR: Final = frozenset({"connectors", "extensions", "processors", "service"})
+"""Sections that whoever brings the Collector's file has in it, and that have nothing to say here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,11 @@ def _unknown(key: str, entry: Entry, model: type[BaseModel], loc: Loc, result: S
     valid = list(model.model_fields)
     near = next(iter(difflib.get_close_matches(key, valid, n=1)), None)
     message = f"unknown key, valid keys here: {', '.join(valid)}"
-    result.report(entry.key_place, (*loc, key), f'{message}; did you mean "{near}"?' if near else message)
+    if near:
+        message += f'; did you mean "{near}"?'
+    elif not loc and key in _OF_COLLECTOR:
+        message += "; the Collector has such a section, the stage has one pipeline and no extensions: leave it out"
+    result.report(entry.key_place, (*loc, key), message)
     if near:
         result.faulty.add((*loc, near))
 

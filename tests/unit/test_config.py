@@ -164,9 +164,16 @@ MISTAKES = [
     ),
     mistake(
         "unknown key near to none",
-        "processors: {batch: {}}\n",
-        "1:1 error processors: unknown key, valid keys here: receivers, enrichment, hold, exporters, "
+        "processor: {batch: {}}\n",
+        "1:1 error processor: unknown key, valid keys here: receivers, enrichment, hold, exporters, "
         "delivery, storage, telemetry",
+    ),
+    mistake(
+        "section of the Collector's",
+        "service: {pipelines: {}}\n",
+        "1:1 error service: unknown key, valid keys here: receivers, enrichment, hold, exporters, "
+        "delivery, storage, telemetry; the Collector has such a section, the stage has one pipeline and no extensions: "
+        "leave it out",
     ),
     mistake(
         "duration without unit",
