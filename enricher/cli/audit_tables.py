@@ -29,6 +29,9 @@ STATE_STYLES: Final = (
 def print_report(console: Console, data: dict[str, Any]) -> None:
     """Print `audit_data.as_data`."""
     total = data["total"]
+    if not data["read"]["requests"]:
+        console.print("no span was read")
+        return
     if not total["spans"]:
         console.print("no Assistant-run span was found; `enrichment.rules` adds rules for spans with other names")
         return

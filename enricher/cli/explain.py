@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from enricher.cli.options import ConfigFile, Inputs, Overrides  # noqa: TC001 - typer reads annotations at run time
+from enricher.cli.options import ConfigFile, Inputs, Overrides, PayloadFiles  # noqa: TC001 - typer reads annotations at run time
 
 
 def explain(
@@ -14,6 +14,7 @@ def explain(
     span: Annotated[
         str | None, typer.Option("--span", metavar="ID", help="Only this span: its id in hex, or how it begins.")
     ] = None,
+    payloads: PayloadFiles = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
@@ -32,11 +33,12 @@ def explain(
     from enricher.scan import Settings  # noqa: PLC0415
 
     loaded = load(config, overrides or [])
+    payload_files = (*loaded.enrichment.payload_files, *(payloads or ()))
     settings = Settings.from_config(loaded)
     console = Console(highlight=False)
     read, reasons, shown = Counter[str](), Counter[str](), 0
     wanted = (span or "").lower()
-    with reading(inputs, settings, read, payload_files=loaded.enrichment.payload_files) as items:
+    with reading(inputs, settings, read, payload_files=payload_files) as items:
         for item in items:
             for outcome in item.processed.outcomes:
                 reasons[str(outcome.reason)] += 1
@@ -45,6 +47,8 @@ def explain(
                     shown += 1
     if span is not None and not shown:
         typer.echo(f"no candidate's span id begins with {span}; {reasons.total()} candidates were found", err=True)
+    elif not read["requests"]:
+        console.print("no span was read")
     elif not shown:
         console.print("no Assistant-run span was found; `enrichment.rules` adds rules for spans with other names")
     elif span is None:
