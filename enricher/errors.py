@@ -53,7 +53,8 @@ class ExportError(EnricherError):
 
     def __init__(self, code: int, details: str, trailers: tuple[tuple[str, bytes], ...] = ()) -> None:
         super().__init__(details)
-        self.code = code
+        # A member of an enum prints as `<Code.UNAVAILABLE: 14>` in a log.
+        self.code = int(code)
         self.details = details
         self.trailers = trailers
 

@@ -181,6 +181,7 @@ class Drain:
             attempt=batch.attempt,
             seconds=round(wait, 1),
             code=None if error is None else error.code,
+            reason=None if error is None else error.details[:256],
         )
         await self._insist(batch, lambda: self._store.retry(batch.id, self._store.now() + wait))
         asyncio.get_running_loop().call_later(wait, self.wake)

@@ -5,6 +5,7 @@ import time
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -141,6 +142,16 @@ async def test_f01_f06_f08_f10_cli_17_what_may_succeed_later_is_kept_acknowledge
 
         assert way.downstream.names == [1]
         assert way.counts.sent[Signal.TRACES] == 1
+
+
+async def test_the_log_says_why_a_queued_request_was_not_taken(tmp_path):
+    async with a_way(tmp_path, AWAY, AWAY) as way:
+        await way.deliver(1)
+        with structlog.testing.capture_logs() as logs:
+            await way.drained()
+
+    (said,) = logs
+    assert (repr(said["code"]), said["reason"], said["attempt"]) == ("14", "away", 1)
 
 
 async def test_f02_after_a_failure_new_requests_do_not_wait_for_downstream(tmp_path):
