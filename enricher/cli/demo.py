@@ -86,7 +86,7 @@ def _print(before: list[Span], after: list[Span], outcomes: list[Outcome]) -> No
         console.print("\nWhy (this is what [bold]enricher explain[/] prints for your own recordings):\n")
         print_explanation(console, outcome)
     console.print(
-        "Next: [bold]enricher run --set exporters.otlp.endpoint=HOST:PORT[/] receives on localhost:4317 "
+        "Next: [bold]enricher run --set exporters.otlp.endpoint=http://HOST:PORT[/] receives on localhost:4317 "
         "and sends the mended spans to your Collector."
     )
 

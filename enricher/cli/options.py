@@ -12,7 +12,7 @@ ConfigFile = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. exporters.otlp.endpoint=host:4317."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. exporters.otlp.endpoint=http://host:4317."),
 ]
 PayloadFiles = Annotated[
     list[str] | None,

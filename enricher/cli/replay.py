@@ -12,6 +12,7 @@ from enricher.cli.options import ConfigFile, Inputs, Overrides, PayloadFiles  # 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator
+    from pathlib import Path
 
     from enricher.config import Config
     from enricher.deliver.grpc_exporter import GrpcExporter
@@ -33,7 +34,7 @@ def replay(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
     endpoint: Annotated[
         str | None,
         typer.Option(
-            "--endpoint", metavar="HOST:PORT", help="Send there by OTLP/gRPC; https:// in front asks for TLS."
+            "--endpoint", metavar="ADDRESS", help="Send there by OTLP/gRPC, over TLS unless http:// is in front."
         ),
     ] = None,
     expect: Annotated[
@@ -62,6 +63,7 @@ def replay(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
         raise typer.BadParameter("one of --output, --endpoint and --expect is needed")
     if endpoint is not None:
         overrides = [*(overrides or []), f"exporters.otlp.endpoint={endpoint}"]
+        _warn(config, overrides)
     loaded = load(config, overrides or [])
     counts: Counter[str] = Counter()
     kept: list[tuple[Signal, bytes]] = []
@@ -82,6 +84,15 @@ def replay(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
     different = _differs(expect, kept) if expect is not None else False
     if counts["unreadable"] or counts["refused"] or different:
         raise typer.Exit(1)
+
+
+def _warn(config: Path | None, overrides: list[str]) -> None:
+    """Say what is odd about the way to the endpoint, such as TLS to this machine: an endpoint is tried for a minute."""
+    from enricher.config import Severity, examine  # noqa: PLC0415
+
+    for problem in examine(config, overrides).problems:
+        if problem.severity is Severity.WARNING and problem.dotted.startswith("exporters.otlp."):
+            typer.echo(problem.render(), err=True)
 
 
 def _counting(items: Iterator[Mended], counts: Counter[str]) -> Iterator[Mended]:

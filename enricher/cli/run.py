@@ -36,7 +36,7 @@ def run(config: ConfigFile = None, overrides: Overrides = None) -> None:
     if loaded.exporters.is_defaulted and loaded.exporters.file is not None:
         typer.echo(
             f"no exporter is configured: spans are written to {loaded.exporters.file.path}; "
-            "--set exporters.otlp.endpoint=host:port sends them on",
+            "--set exporters.otlp.endpoint=http://host:port sends them on",
             err=True,
         )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -90,6 +90,14 @@ async def test_replay_sends_to_an_endpoint(recording):
     assert "rejected 1 items: one too many" in err
 
 
+async def test_replay_warns_of_tls_to_a_collector_of_this_machine_before_it_tries(tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+    code, _, err = await enricher("replay", tmp_path / "empty.jsonl", "--endpoint", "localhost:1")
+
+    assert code == 0
+    assert "TLS is on" in err
+
+
 async def test_what_an_endpoint_refuses_is_named_and_the_rest_is_sent(recording):
     async with Downstream(refuse(grpc.StatusCode.INVALID_ARGUMENT, "not mine")) as downstream:
         code, _, err = await enricher("replay", recording, "--endpoint", f"http://{downstream.endpoint}")
@@ -140,6 +148,25 @@ async def test_replay_believes_answers_in_payload_files(tmp_path):
     assert (code, mended(tmp_path / "out.jsonl")) == (0, {1200}), err
     code, _, _ = await enricher(*to, "--set", f"enrichment.payload_files=[{answers}]")
     assert (code, mended(tmp_path / "out.jsonl")) == (0, {1200})
+
+
+async def test_explain_believes_answers_in_payload_files(tmp_path):
+    (tmp_path / "spans.binpb").write_bytes(a_request([openllmetry_span("0.50.0", usage=None)]))
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("".join(as_json(each) + "\n" for each in (a_run_payload(), a_message_payload())))
+
+    assert "payload_absent" in (await enricher("explain", tmp_path / "spans.binpb"))[1]
+    code, out, _ = await enricher("explain", tmp_path / "spans.binpb", "--payloads", answers)
+    assert (code, "gen_ai.usage.prompt_tokens = 1200" in out) == (0, True)
+
+
+@pytest.mark.parametrize("command", ["explain", "audit"])
+async def test_where_nothing_could_be_read_no_rule_is_advised(command, tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    code, out, err = await enricher(command, tmp_path / "notes.txt")
+
+    assert (code, out) == (1, "no span was read\n")
+    assert "notes.txt: neither" in err
 
 
 async def test_a_payload_file_that_is_not_there_is_named_and_the_rest_is_done(recording, tmp_path):
