@@ -10,7 +10,19 @@ from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
-from enricher.cli.audit_tables import after, change, count, lacking, named, notes, percent, sections, tokens, usd
+from enricher.cli.audit_tables import (
+    after,
+    change,
+    count,
+    lacking,
+    named,
+    notes,
+    numbered,
+    percent,
+    sections,
+    tokens,
+    usd,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,8 +64,8 @@ def page(data: dict[str, Any]) -> str:
 <body>
 <header>
 <h1>Assistant runs: coverage before and after</h1>
-<p class="soft">{count(total["runs"])} runs on {count(total["spans"])} spans, out of {count(data["read"]["items"])}
-recorded spans and log records</p>
+<p class="soft">{numbered(total["runs"], "run")} on {numbered(total["spans"], "span")}, out of
+{count(data["read"]["items"])} recorded spans and log records</p>
 </header>
 <main>
 {body}{f"<section><h2>To be read with this</h2><ul>{remarks}</ul></section>" if remarks else ""}
@@ -67,7 +79,7 @@ recorded spans and log records</p>
 def _body(data: dict[str, Any]) -> Iterable[str]:
     total = data["total"]
     yield _tiles(total)
-    yield f"<section><h2>Coverage of {count(total['runs'])} runs</h2>{_coverage(total)}</section>\n"
+    yield f"<section><h2>Coverage of {numbered(total['runs'], 'run')}</h2>{_coverage(total)}</section>\n"
     for title, rows, name in sections(data):
         yield f"<section><h2>{title}</h2>{_rows(title, rows, name)}</section>\n"
     if data["gaps"]:
@@ -126,7 +138,7 @@ def _bar(fact: str, coverage: dict[str, int], runs: int) -> str:
         for state in STATES
         if coverage[state]
     )
-    label = f"{fact} of {count(runs)} runs: {label}"
+    label = f"{fact} of {numbered(runs, 'run')}: {label}"
     return f'<div class="bar" role="img" aria-label="{label}" title="{label}">{parts}</div>'
 
 

@@ -35,7 +35,7 @@ def print_report(console: Console, data: dict[str, Any]) -> None:
     if not total["spans"]:
         console.print("no Assistant-run span was found; `enrichment.rules` adds rules for spans with other names")
         return
-    console.print(f"{total['runs']:,} runs on {total['spans']:,} Assistant-run spans\n")
+    console.print(f"{numbered(total['runs'], 'run')} on {numbered(total['spans'], 'Assistant-run span')}\n")
     console.print(_coverage(total))
     console.print()
     for title, rows, name in sections(data):
@@ -64,20 +64,22 @@ def notes(data: dict[str, Any]) -> list[str]:
     lines = []
     if after["runs"]:
         lines.append(
-            f"The usage of {after['runs']:,} runs stands on several spans ({before['runs']:,} before). Here it counts "
-            f"once; who adds up spans counts {after['extra_tokens']:,} tokens too many "
+            f"The usage of {numbered(after['runs'], 'run')} stands on several spans ({before['runs']:,} before). "
+            f"Here it counts once; who adds up spans counts {after['extra_tokens']:,} tokens too many "
             f"({before['extra_tokens']:,} before)."
         )
     if doubtful := total["coverage"]["usage"]["doubtful"]:
-        lines.append(f"The usage of {doubtful:,} runs is doubtful and counted neither as tokens nor as cost.")
+        lines.append(f"The usage of {numbered(doubtful, 'run')} is doubtful and counted neither as tokens nor as cost.")
     if data["prices"] is None:
         lines.append("Costs are unknown: the extra `prices` is not installed.")
     elif unpriced := total["cost"]["unpriced_runs"]:
-        lines.append(f"Of {unpriced:,} runs with usage the price is unknown; they add nothing to the cost.")
+        lines.append(f"Of {numbered(unpriced, 'run')} with usage the price is unknown; that adds nothing to the cost.")
     if without := total["cost"]["runs_without_cached_tokens"]:
-        lines.append(f"Of {without:,} runs it is not known how much of the prompt was cached: they may have cost less.")
+        lines.append(
+            f"Of {numbered(without, 'run')} it is not known how much of the prompt was cached: the cost may be less."
+        )
     if unreadable := data["read"]["unreadable"]:
-        lines.append(f"{unreadable:,} parts of the input could not be read and are not counted.")
+        lines.append(f"Not counted, because it could not be read: {numbered(unreadable, 'part')} of the input.")
     return lines
 
 
@@ -121,6 +123,11 @@ def usd(cost: dict[str, Any]) -> str:
 def count(number: int | None) -> str:
     """Return a count with separators; a dash where it is not known."""
     return "-" if number is None else f"{number:,}"
+
+
+def numbered(number: int, of: str) -> str:
+    """Return a count and what it is of."""
+    return f"{number:,} {of}" if number == 1 else f"{number:,} {of}s"
 
 
 def shown(name: str) -> str:

@@ -14,7 +14,7 @@ async def test_audit_prints_tables_and_writes_a_page(recording, tmp_path):  # no
     code, out, err = await enricher("audit", recording, "--html", tmp_path / "page.html")
 
     assert (code, err) == (0, "")
-    assert "1 runs on 1 Assistant-run spans" in out
+    assert "1 run on 1 Assistant-run span\n" in out
     assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 

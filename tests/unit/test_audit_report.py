@@ -163,7 +163,7 @@ def test_bars_are_read_to_those_who_do_not_see_them():
         if "aria-label" in attrs
     ]
 
-    assert "usage of 1 runs: 1 on the span, but doubtful" in labels
+    assert "usage of 1 run: 1 on the span, but doubtful" in labels
 
 
 def test_the_page_of_no_span_is_a_page():
