@@ -24,9 +24,16 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Mend OpenAI Assistants spans from recorded API answers: a stage in front of an OpenTelemetry Collector.",
 )
-for command in (demo, run, validate, replay, explain, audit):
-    app.command()(command)
-app.add_typer(queue, name="queue")
+for command, what in (
+    (demo, "Show on a recorded run what the stage does."),
+    (run, "Run the stage."),
+    (validate, "Check a configuration."),
+    (replay, "Mend recorded OTLP, into a file or to an endpoint."),
+    (explain, "Say why each Assistant-run span was mended or not."),
+    (audit, "Count provider, model and usage, before and after."),
+):
+    app.command(short_help=what)(command)
+app.add_typer(queue, name="queue", short_help="Show what waits in the store, and its dead letters.")
 
 
 def _version(wanted: bool) -> None:
