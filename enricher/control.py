@@ -110,10 +110,11 @@ async def answer(store: Store, question: dict[str, Any]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def connected(directory: Path, max_size_bytes: int) -> AsyncIterator[Ask]:
+async def connected(directory: Path, max_size_bytes: int, tell: Callable[[str], object]) -> AsyncIterator[Ask]:
     """
     Give what takes a question and returns its answer.
 
+    Where no stage runs, opening the store mends it, so `tell` gets each problem: the next start finds it no more.
     Raises `EnricherError` if there is no store, or if the process that has it does not answer.
     """
     try:
@@ -127,7 +128,9 @@ async def connected(directory: Path, max_size_bytes: int) -> AsyncIterator[Ask]:
         yield lambda question: _ask(directory, question)
         return
     store = Store(directory, max_size_bytes=max_size_bytes)
-    await store.open()
+    recovery = await store.open()
+    for problem in recovery.problems:
+        tell(problem)
     try:
         yield lambda question: answer(store, question)
     finally:

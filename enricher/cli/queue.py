@@ -129,10 +129,14 @@ def _with_store(
     storage = load(config, overrides or []).storage
 
     async def run() -> None:
-        async with connected(storage.directory, storage.max_size_mib << 20) as ask:
+        async with connected(storage.directory, storage.max_size_mib << 20, _tell) as ask:
             await work(ask)
 
     asyncio.run(run())
+
+
+def _tell(problem: str) -> None:
+    typer.echo(problem, err=True)
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -45,3 +45,13 @@ async def test_a_directory_that_is_no_stages_is_told(tmp_path):
     code, _, err = await enricher("queue", "list", "--set", f"storage.directory={tmp_path}")
 
     assert (code, "holds no store" in err) == (1, True)
+
+
+async def test_f27_what_opening_the_store_sets_aside_is_told_although_no_stage_started(tmp_path):
+    where = ("--set", f"storage.directory={tmp_path}")
+    (tmp_path / "store.db").write_bytes(b"no database" * 1000)
+    code, out, err = await enricher("queue", "list", "--json", *where)
+
+    assert (code, json.loads(out)["letters"]) == (0, [])
+    assert "it is kept as" in err
+    assert (await enricher("queue", "list", *where))[2] == ""

@@ -17,6 +17,10 @@ from enricher.storage import Batch, Store
 SIZE = 16 << 20
 
 
+def unexpected(problem):
+    pytest.fail(problem)
+
+
 async def with_letters(directory, number):
     store = Store(directory, max_size_bytes=SIZE)
     await store.open()
@@ -49,7 +53,7 @@ class Serving:
 
 async def use(directory, counts):
     """List, show, send one again and delete another, and check what is left."""
-    async with connected(directory, SIZE) as ask:
+    async with connected(directory, SIZE, unexpected) as ask:
         listed = await ask({"do": "list", "after": 0, "limit": 2})
         first, second = (letter["id"] for letter in listed["letters"])
         assert (listed["dead"]["rows"], listed["letters"][0]["reason"]) == (3, "not mine")
@@ -106,7 +110,7 @@ async def test_only_the_user_of_the_stage_reaches_the_socket(tmp_path):
 
 async def test_a_directory_without_a_store_is_told_and_left_alone(tmp_path):
     with pytest.raises(EnricherError, match="holds no store"):
-        async with connected(tmp_path, SIZE):
+        async with connected(tmp_path, SIZE, unexpected):
             pass
 
     assert list(tmp_path.iterdir()) == []
@@ -115,7 +119,7 @@ async def test_a_directory_without_a_store_is_told_and_left_alone(tmp_path):
 async def test_a_directory_that_cannot_be_looked_into_is_told(tmp_path):
     # As one without permission is, which the superuser never meets.
     with pytest.raises(EnricherError, match="cannot be looked into: File name too long; ask as the stage's user"):
-        async with connected(tmp_path / ("long" * 100), SIZE):
+        async with connected(tmp_path / ("long" * 100), SIZE, unexpected):
             pass
 
 
@@ -143,6 +147,6 @@ async def test_a_question_that_is_none_is_answered_with_an_error_and_harms_nothi
 async def test_what_the_store_says_is_passed_on(tmp_path):
     async with Serving(tmp_path) as serving:
         await serving.store.close()
-        async with connected(tmp_path, SIZE) as ask:
+        async with connected(tmp_path, SIZE, unexpected) as ask:
             with pytest.raises(EnricherError, match="the store is closed"):
                 await ask({"do": "list", "after": 0, "limit": 2})
