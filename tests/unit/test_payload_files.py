@@ -794,11 +794,11 @@ async def test_shutdown_without_start_and_twice_does_nothing(told):
 async def test_a_search_that_takes_long_is_followed_by_a_longer_pause(folder, told, clock, monkeypatch):  # noqa: ARG001
     pauses = asyncio.Queue()
 
-    async def wait_for(waited, seconds):
-        waited.close()
+    timeout = asyncio.timeout
+
+    def at_once(seconds):
         pauses.put_nowait(seconds)
-        await asyncio.sleep(0)
-        raise TimeoutError
+        return timeout(0)
 
     def look(self):
         clock.now += 0.5
@@ -810,7 +810,7 @@ async def test_a_search_that_takes_long_is_followed_by_a_longer_pause(folder, to
     assert part is not None
     await part.shutdown()
     monkeypatch.setattr(Watched, "look", look)
-    monkeypatch.setattr(asyncio, "wait_for", wait_for)
+    monkeypatch.setattr(asyncio, "timeout", at_once)
     part = PayloadFiles(["*"], told.on_evidence, told.on_error, clock=clock)
     await part.start()
     await pauses.get()
