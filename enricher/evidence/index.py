@@ -151,7 +151,7 @@ class Index:
 
     def add_model_call(self, trace_id: bytes, span_id: bytes, now: float = 0.0) -> None:
         """Learn that a span calls a model."""
-        self._trace(trace_id, now).model_calls.add(span_id)
+        self._trace(trace_id, now).add_model_call(span_id)
 
     def _add_urls(self, evidence: Evidence, now: float) -> set[str]:
         handled = set()
@@ -187,7 +187,7 @@ class Index:
             self._add_trace_of(self.runs[run_id], place, now)
         if said.bare or said.unreadable or (evidence.urls and evidence.azure):
             trace = self._trace(place.trace_id, now)
-            trace.bare += [Bare(usage, place) for usage in said.bare]
+            trace.add_bare([Bare(usage, place) for usage in said.bare])
             trace.unreadable = trace.unreadable or said.unreadable
             trace.azure = trace.azure or bool(evidence.urls and evidence.azure)
 
@@ -231,8 +231,11 @@ class Index:
             known.run_ids |= {message.run_id}
             run = self._known(message.run_id, place, now)
             run.speak(message, place)
-            for text in message.texts:
-                _put(self._said, text, run.run_id)
+            if run.had_more:
+                self._forget_texts(run)
+            else:
+                for text in message.texts:
+                    _put(self._said, text, run.run_id)
             self._add_to_thread(run, message.thread_id)
 
     def _add_to_thread(self, run: KnownRun, thread_id: str | None) -> None:
@@ -276,8 +279,7 @@ class Index:
         self._silent.forget(run.run_id)
         for thread_id in run.threads:
             _drop(self._of_thread, thread_id, run.run_id)
-        for text in run.texts:
-            _drop(self._said, text, run.run_id)
+        self._forget_texts(run)
         for span in run.spans:
             _drop(self._on_span, span, run.run_id)
             _drop(self._named_on_span, span, run.run_id)
@@ -290,6 +292,11 @@ class Index:
             if not runs:
                 self._of_service.pop(service, None)
             self._forget_until(service, run.last)
+
+    def _forget_texts(self, run: KnownRun) -> None:
+        for text in run.texts:
+            _drop(self._said, text, run.run_id)
+        run.texts.clear()
 
     def _forget_until(self, service: str, time: int) -> None:
         self.forgotten_until[service] = max(self.forgotten_until.get(service, 0), time)

@@ -6,11 +6,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from enricher.evidence.collect import Place
     from enricher.evidence.payload import Message, Run, Usage
 
 DISAGREE: Final = ""
 """Stands for an id or a model of which payloads say different things."""
+
+MOST: Final = 1000
+"""
+Texts of one run, and usage objects and model calls of one trace, that are kept: nothing that goes on for ever may grow.
+
+Of what had more is forgotten what was kept. A run without texts may have said anything, and a trace without usage
+objects decides nothing.
+"""
 
 UNSURE: Final = -1
 """Stands for a count of which payloads say different things."""
@@ -40,6 +50,8 @@ class KnownRun:
     """Digests of what the run wrote, each with the API's time of the message."""
     messages: dict[str, None] = field(default_factory=dict)
     """Ids of what it wrote."""
+    had_more: bool = False
+    """It wrote more than is kept."""
     azure: bool = False
     shown: bool = False
     """A payload of the run itself was recorded, not only its id."""
@@ -78,9 +90,12 @@ class KnownRun:
     def speak(self, message: Message, place: Place) -> None:
         """Learn what it wrote."""
         self.answered = earlier(self.answered, place.end)
+        if self.had_more:
+            return
         self.messages[message.message_id] = None
         for text in message.texts:
             self.texts[text] = later(self.texts.get(text), message.created_at)
+        self.had_more = len(self.texts) > MOST or len(self.messages) > MOST
 
     @property
     def usage(self) -> Usage | None:
@@ -138,7 +153,22 @@ class KnownTrace:
     """Spans that call a model: a usage object that stands alone nearby may be theirs."""
     azure: bool = False
     unreadable: bool = False
+    had_more: bool = False
+    """There were more usage objects than are kept."""
     touched: float = 0.0
+
+    def add_bare(self, bare: Iterable[Bare]) -> None:
+        """Learn of usage objects that stand alone."""
+        if not self.had_more:
+            self.bare += bare
+            self.had_more = len(self.bare) > MOST
+        if self.had_more:
+            self.bare.clear()
+
+    def add_model_call(self, span_id: bytes) -> None:
+        """Learn of a span that calls a model; so many are certainly not all of one run."""
+        if len(self.model_calls) < MOST:
+            self.model_calls.add(span_id)
 
 
 def _agreed(one: str | None, other: str | None) -> str | None:

@@ -6,6 +6,7 @@ from math import inf
 import pytest
 
 from enricher.evidence.index import Index
+from enricher.evidence.known import MOST
 from enricher.evidence.payload import Usage
 from enricher.otlp.attributes import digest
 from tests.support.build import (
@@ -464,6 +465,28 @@ def test_runs_without_a_text_are_known_by_service_and_when_they_answered():
 
     index.forget(before=1.0, keep=10)
     assert list(index.silent(SERVICE, 0)) == list(index.silent("other", 0)) == []
+
+
+def test_a_run_that_never_ends_to_speak_may_have_said_anything_and_grows_no_more():
+    index = Index()
+    learn(index, an_http_span(a_run_payload()))
+    for number in range(1, MOST + 50):
+        learn(index, an_http_span(a_message_payload(f"Answer {number}.", number=number), start=number))
+    run = index.runs[run_id()]
+
+    assert (len(run.texts), len(run.messages)) == (0, MOST + 1)
+    assert index.said(digest("Answer 7.")) == index.said(digest(f"Answer {MOST + 20}.")) == ()
+    assert list(index.silent(SERVICE, 0)) == [run_id()]
+
+
+def test_a_trace_that_never_ends_decides_nothing_by_what_stands_alone_and_grows_no_more():
+    index = Index()
+    for number in range(MOST + 50):
+        learn(index, an_http_span(a_usage(), start=number, number=number + 1))
+        index.add_model_call(trace_id(), number.to_bytes(8))
+    trace = index.in_trace(trace_id())
+
+    assert (trace.bare, len(trace.model_calls)) == ([], MOST)
 
 
 def test_what_lasts_is_neither_forgotten_nor_counted_nor_in_the_way_of_the_rest():
