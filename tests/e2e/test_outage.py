@@ -131,7 +131,9 @@ async def test_what_the_stage_counts_is_what_client_and_downstream_counted(stage
 async def test_f04_a_downstream_that_refuses_seven_of_ten_gets_everything_once(stage):
     rng = random.Random(4)
     async with Downstream(otherwise=lambda: UNAVAILABLE if rng.random() < 0.7 else ok()) as downstream:
-        running = await stage(behind(downstream, retry_on_failure={"initial_interval": "20ms"}))
+        running = await stage(
+            behind(downstream, retry_on_failure={"initial_interval": "20ms", "max_interval": "200ms"})
+        )
         load = a_load(running)
         async with load.running():
             await asyncio.sleep(SECONDS)
