@@ -96,6 +96,44 @@ async def pings(stage):
             writer.close()
 
 
+async def continuations(stage):
+    """Begin headers that never end: twenty thousand frames on each connection, or as many as are taken."""
+    host, port = endpoints(stage)[0]
+    frame = (256).to_bytes(3) + b"\x09\0" + (1).to_bytes(4) + bytes(256)
+    while True:
+        _, writer = await asyncio.open_connection(host, port)
+        try:
+            writer.write(PREFACE + b"\0\0\0\x01\0" + (1).to_bytes(4))
+            for _ in range(200):
+                writer.write(frame * 100)
+                await writer.drain()
+                await asyncio.sleep(0.001)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+        await asyncio.sleep(0.01)
+
+
+async def unread_answers(stage):
+    """Ask for what does not exist, over and over, and read none of the answers (HTP-18)."""
+    host, port = endpoints(stage)[1]
+    writers = []
+    try:
+        for _ in range(20):
+            _, writer = await asyncio.open_connection(host, port, limit=1)
+            writer.transport.pause_reading()
+            writers.append(writer)
+        while True:
+            for writer in writers:
+                if writer.transport.get_write_buffer_size() < 1 << 20:
+                    writer.write(b"GET /nothing HTTP/1.1\r\nHost: stage\r\n\r\n" * 100)
+            await asyncio.sleep(0.01)
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+
+
 async def gzip_bombs(stage):
     """Send 60 MiB of zeros as 60 KiB over HTTP."""
     packed = gzip.compress(bytes(60 << 20))
@@ -115,6 +153,8 @@ async def gzip_bombs(stage):
         pytest.param(rapid_reset, id="f41 a3"),
         pytest.param(idle_connections, id="f41 a4 idle"),
         pytest.param(pings, id="a5"),
+        pytest.param(continuations, id="a5 continuation"),
+        pytest.param(unread_answers, id="htp_18 a4 unread"),
         pytest.param(gzip_bombs, id="f40 a1"),
     ],
 )
