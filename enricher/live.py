@@ -20,7 +20,7 @@ from enricher.otlp import shallow
 from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, IDENTITY, Outcome, Reason, Rung
-from enricher.owners import assign, carried, has_counts, run_of
+from enricher.owners import assign, has_counts, run_of
 from enricher.pipeline import Processed, mend
 from enricher.recent import Recent
 from enricher.resolve import resolve
@@ -43,10 +43,6 @@ if TYPE_CHECKING:
 
     from enricher.recognise import Candidate
     from enricher.scan import Settings
-
-NEEDED = frozenset({Fact.PROMPT, Fact.COMPLETION, Fact.REQUEST_MODEL, Fact.RESPONSE_MODEL})
-"""Facts that are worth waiting for. Ids and details are written if they are there."""
-
 
 Above = tuple[bytes, bytes, bytes, bytes]
 """Resource and scope, each with its schema URL."""
@@ -194,13 +190,12 @@ def _with_owners(
     tied = {id(each): each for each in (*memory.recent.tied(run_ids, runs), *memory.recent.carrying(runs))}
     others = [each for number, each in tied.items() if number not in here]
     found += resolve(others, memory.index, identity_only=True)
-    candidates = [*candidates, *others]
     return assign(
-        candidates,
+        [*candidates, *others],
         found,
+        memory.index,
         memory.recent.owners,
         lambda each: settled is not None and settled(each, Rung.RUN_ID),
-        carried(candidates, found, memory.index),
     )
 
 

@@ -18,7 +18,6 @@ from enricher.rungs import has_counts_of, start_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
     from enricher.evidence.index import Index
     from enricher.recognise import Candidate
@@ -44,7 +43,7 @@ def has_counts(candidate: Candidate, resolution: Resolution) -> bool:
     )
 
 
-def carried(candidates: Sequence[Candidate], resolutions: Sequence[Resolution], index: Index) -> set[str]:
+def _carried(candidates: Sequence[Candidate], resolutions: Sequence[Resolution], index: Index) -> set[str]:
     """
     Return the runs whose very counts stand on a span of their trace of which nothing tells whose it is.
 
@@ -68,16 +67,17 @@ def carried(candidates: Sequence[Candidate], resolutions: Sequence[Resolution], 
 def assign(
     candidates: Sequence[Candidate],
     resolutions: Sequence[Resolution],
+    index: Index,
     owned: Mapping[str, StartKey] = MappingProxyType({}),
     settled: Callable[[Candidate], bool] = lambda _: True,
-    doubled: AbstractSet[str] = frozenset(),
 ) -> list[Resolution]:
     """
     Return the resolutions, without usage where another span owns it.
 
     `owned` tells whose runs are already. `settled` tells whether a span with a better claim than a call may still come:
-    then the call must not be written on yet. `doubled` are runs whose counts another span seems to carry (`carried`).
+    then the call must not be written on yet.
     """
+    doubled = _carried(candidates, resolutions, index) - owned.keys()
     out = list(resolutions)
     spans_of: dict[str, list[int]] = {}
     for i, (candidate, each) in enumerate(zip(candidates, out, strict=True)):
@@ -86,7 +86,7 @@ def assign(
             spans_of.setdefault(run_id, []).append(i)
         elif not candidate.may_own and each.usage is not None:
             out[i] = _without(each, Reason.NOT_OWNER)
-    for i in [i for run_id in doubled - owned.keys() for i in spans_of.pop(run_id, ())]:
+    for i in [i for run_id in doubled for i in spans_of.pop(run_id, ())]:
         final = settled(candidates[i]) or not candidates[i].may_own
         out[i] = _without(out[i], Reason.NOT_OWNER if final else Reason.NOT_SETTLED)
     for run_id, spans in spans_of.items():

@@ -22,7 +22,7 @@ from enricher.otlp import shallow
 from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, Outcome, Reason
-from enricher.owners import assign, carried
+from enricher.owners import assign
 from enricher.resolve import resolve
 from enricher.rungs import Resolution
 from enricher.scan import (
@@ -89,8 +89,7 @@ def process(signal: Signal, request: bytes, settings: Settings) -> Processed:
             )
         if settings.policy.one_owner:
             # A span with a better claim may be in any other request.
-            doubled = carried(candidates, resolutions, index)
-            resolutions = assign(candidates, resolutions, settled=lambda _: False, doubled=doubled)
+            resolutions = assign(candidates, resolutions, index, settled=lambda _: False)
     except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
         out.failures.append(Failure("resolve", traceback.format_exc()))
         resolutions = [Resolution(Reason.STEP_FAILED)] * len(candidates)

@@ -63,7 +63,7 @@ def with_usage(*items, **settings):
 
 def assigned(*items, owned=None, settled=True):
     candidates, index = candidates_and_index(items)
-    return assign(candidates, resolve(candidates, index), owned or {}, lambda _: settled)
+    return assign(candidates, resolve(candidates, index), index, owned or {}, lambda _: settled)
 
 
 def poll(status="completed", number=1, **where):
@@ -170,7 +170,7 @@ def test_0_0_carries_nothing_where_the_run_has_counts():
     """Streams of OpenLLMetry begin with it."""
     zero = openllmetry_span("0.34.0", stream=True, usage=(0, 0), number=7, trace=1, more=SHOWN)
     candidates, index = candidates_and_index([zero, poll(number=2)])
-    whole, call = assign(candidates, resolve(candidates, index))
+    whole, call = assign(candidates, resolve(candidates, index), index)
 
     assert (whole.reason, call.reason) == (Reason.ENRICHED, Reason.NOT_OWNER)
 
