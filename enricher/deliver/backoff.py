@@ -50,7 +50,11 @@ class Backoff:
     @property
     def is_pausing(self) -> bool:
         """Whether it is too early for the next try."""
-        return max(self._paused_until, self._throttled_until) > self._clock()
+        return self._remaining > 0
+
+    @property
+    def _remaining(self) -> float:
+        return max(self._paused_until, self._throttled_until) - self._clock()
 
     def succeeded(self) -> None:
         """Say that downstream answered; whoever pauses goes on, unless downstream asked for time."""
@@ -82,7 +86,7 @@ class Backoff:
 
     async def pause(self) -> None:
         """Return when the next try may be made."""
-        while (remaining := max(self._paused_until, self._throttled_until) - self._clock()) > 0:
+        while (remaining := self._remaining) > 0:
             self._changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(remaining):

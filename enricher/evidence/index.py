@@ -45,7 +45,6 @@ class Index:
         self._of_thread: dict[str, Values] = {}
         self._of_trace: dict[bytes, Values] = {}
         self._named_in_trace: dict[bytes, Values] = {}
-        self._of_service: dict[str, dict[str, None]] = {}
         self._outdated_before = -inf
         self._silent = SilentRuns()
         self._begun = BegunRuns()
@@ -75,12 +74,8 @@ class Index:
         """Return the same and the runs that only messages or steps name: older ones of the thread may be among them."""
         return set(self._named_in_trace.get(trace_id, ())) | self.of_trace(trace_id)
 
-    def of_service(self, service: str) -> set[str]:
-        """Return the runs that a service handled."""
-        return set(self._of_service.get(service, ()))
-
     def silent(self, service: str, since: int) -> Iterable[str]:
-        """Return those of which no text was recorded and that had not answered before a time; not to be kept."""
+        """Return a service's runs without a recorded text that had not answered before a time; not to be kept."""
         return self._silent.since(service, since)
 
     def is_missing_a_run(self, where: bytes | str, start: int, end: int) -> bool:
@@ -204,7 +199,6 @@ class Index:
 
     def _add_to_service(self, service: str, handled: set[str]) -> None:
         for run_id in handled:
-            self._of_service.setdefault(service, {})[run_id] = None
             known = self.runs[run_id]
             if service not in known.services:
                 known.services = (*known.services, service)
@@ -287,10 +281,6 @@ class Index:
             _drop(self._of_trace, trace_id, run.run_id)
             _drop(self._named_in_trace, trace_id, run.run_id)
         for service in run.services:
-            runs = self._of_service.get(service, {})
-            runs.pop(run.run_id, None)
-            if not runs:
-                self._of_service.pop(service, None)
             self._forget_until(service, run.last)
 
     def _forget_texts(self, run: KnownRun) -> None:

@@ -228,7 +228,8 @@ def test_evidence_of_files_reaches_no_trace_no_service_and_no_span():
     assert set(index.runs) == {run_id(1), run_id(2)}
     assert index.of_thread(thread_id(2)) == {run_id(2)}
     assert index.runs[run_id(1)].azure
-    assert (index.of_trace(b""), index.named_in_trace(b""), index.of_service("")) == (set(), set(), set())
+    assert (index.of_trace(b""), index.named_in_trace(b"")) == (set(), set())
+    assert not any(run.services for run in index.runs.values())
     assert (index.on_span(b"", b""), index.named_on_span(b"", b"")) == (set(), set())
     assert not index.traces
     assert (index.runs[run_id(1)].first, index.runs[run_id(1)].last, index.runs[run_id(1)].answered) == (0, 0, 0)
