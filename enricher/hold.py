@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from enricher import live
+from enricher.deliver.insist import FIRST_PAUSE, LONGEST_PAUSE
 from enricher.evidence import codec
 from enricher.live import Memory, Waiting
 from enricher.otlp import shallow
@@ -33,6 +34,7 @@ from enricher.outcome import Reason
 from enricher.rungs import Resolution
 from enricher.scan import find, tie_all
 from enricher.storage import Batch, HeldSpan, StoreError, StoreFullError
+from enricher.waiting import at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -53,10 +55,6 @@ MAX_EVIDENCE = 200_000
 """Pieces of evidence kept at most, some 1.5 KiB each, and as many again that payload files say."""
 
 MAX_RECENT = 100_000
-
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 5.0
-"""Seconds until the store is asked again that did not take a release."""
 
 _log = structlog.get_logger()
 
@@ -350,9 +348,7 @@ class Hold:
                     # They are in the store still, and a restart finds them there.
                     return
                 pieces.append(piece)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(delay):
-                        await self._stopping.wait()
+                await at_most(delay, self._stopping)
                 delay = min(delay * 2, LONGEST_PAUSE)
             else:
                 delay = FIRST_PAUSE

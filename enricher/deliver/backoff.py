@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from enricher.errors import RetryableError
+from enricher.waiting import at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +88,4 @@ class Backoff:
         """Return when the next try may be made."""
         while (remaining := self._remaining) > 0:
             self._changed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(remaining):
-                    await self._changed.wait()
+            await at_most(remaining, self._changed)

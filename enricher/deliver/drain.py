@@ -24,6 +24,7 @@ from enricher.errors import ExportError, RetryableError
 from enricher.otlp.shallow import Signal, halves
 from enricher.otlp.status import Code, rejected
 from enricher.storage import Batch, StoreError
+from enricher.waiting import at_most
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -120,9 +121,7 @@ class Drain:
                 self._sending.add(sending)
                 sending.add_done_callback(self._sending.discard)
             if not claimed:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(IDLE):
-                        await self._something.wait()
+                await at_most(IDLE, self._something)
 
     async def _send(self, batch: QueuedBatch) -> None:
         signal = Signal(batch.signal)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from enricher.storage import StoreError
+from enricher.waiting import at_most
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable
 
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
+"""Seconds until a store is asked again that did not take what it has to take."""
 
 _log = structlog.get_logger()
 
@@ -36,7 +37,5 @@ async def insist(change: Callable[[], Awaitable[object]], batch: int, stopping: 
                 return
         else:
             return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await stopping.wait()
+        await at_most(pause, stopping)
         pause = min(pause * 2, LONGEST_PAUSE)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from enricher.errors import CaptureError
 from enricher.payload_files.watched import Watched
+from enricher.waiting import at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -57,9 +57,7 @@ class PayloadFiles:
     async def start(self) -> None:
         """Begin to watch. Returns when what is there has been read, and after `START_PATIENCE` in any case."""
         self._watching = asyncio.create_task(self._watch())
-        with suppress(TimeoutError):
-            async with asyncio.timeout(START_PATIENCE):
-                await self._looked.wait()
+        await at_most(START_PATIENCE, self._looked)
 
     async def shutdown(self) -> None:
         """Stop. A file that is being read is read to its end first, which may take a second or two."""
@@ -78,9 +76,7 @@ class PayloadFiles:
             self._looked.set()
             searching = self._clock() - began - self._watched.reading_seconds
             pause = max(self._interval, SHARE * searching)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stop.wait()
+            await at_most(pause, self._stop)
 
     async def _look(self) -> None:
         news, done = self._watched.look(), False

@@ -12,7 +12,6 @@ question is answered as if no name was asked for, and never read: it may be as l
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +20,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.wrappers_pb2 import StringValue, UInt32Value
 
 from enricher.otlp.status import SERVICES
+from enricher.waiting import at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -109,15 +109,10 @@ class Health(grpc.GenericRpcHandler):  # type: ignore[misc]
                     told = status
                 if is_last:
                     break
-                await self._a_while()
+                await at_most(LOOK_SECONDS, self._stopped)
         finally:
             self._watchers -= 1
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the receiver is shutting down")
-
-    async def _a_while(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_SECONDS):
-                await self._stopped.wait()
 
     def _status(self, name: str) -> Status:
         if name not in NAMES:
