@@ -33,13 +33,10 @@ def audit(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
     from enricher.cli.audit_data import as_data  # noqa: PLC0415
     from enricher.cli.progress import reading  # noqa: PLC0415
     from enricher.config import load  # noqa: PLC0415
-    from enricher.scan import Settings  # noqa: PLC0415
 
     loaded = load(config, overrides or [])
-    payload_files = (*loaded.enrichment.payload_files, *(payloads or ()))
     counted, read = Audit(), Counter[str]()
-    settings = Settings.from_config(loaded)
-    with reading(inputs, settings, read, output=html, payload_files=payload_files) as items:
+    with reading(inputs, loaded, payloads, read, output=html) as items:
         for item in items:
             for outcome in item.processed.outcomes:
                 counted.add(outcome)

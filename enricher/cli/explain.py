@@ -30,15 +30,12 @@ def explain(
     from enricher.cli.progress import reading  # noqa: PLC0415
     from enricher.cli.show import print_explanation  # noqa: PLC0415
     from enricher.config import load  # noqa: PLC0415
-    from enricher.scan import Settings  # noqa: PLC0415
 
     loaded = load(config, overrides or [])
-    payload_files = (*loaded.enrichment.payload_files, *(payloads or ()))
-    settings = Settings.from_config(loaded)
     console = Console(highlight=False)
     read, reasons, shown = Counter[str](), Counter[str](), 0
     wanted = (span or "").lower()
-    with reading(inputs, settings, read, payload_files=payload_files) as items:
+    with reading(inputs, loaded, payloads, read) as items:
         for item in items:
             for outcome in item.processed.outcomes:
                 reasons[str(outcome.reason)] += 1

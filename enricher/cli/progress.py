@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator, Sequence
 
+    from enricher.config import Config
     from enricher.errors import CaptureError
     from enricher.recording import Mended
-    from enricher.scan import Settings
 
 LONG_BYTES = 8 << 20
 """From this size on it takes long enough to wonder."""
@@ -22,22 +22,26 @@ LONG_BYTES = 8 << 20
 @contextmanager
 def reading(
     inputs: Sequence[str],
-    settings: Settings,
+    config: Config,
+    payloads: Sequence[str] | None,
     counts: Counter[str],
     *,
     output: str | None = None,
-    payload_files: Sequence[str] = (),
 ) -> Iterator[Iterator[Mended]]:
     """
     Open the inputs and give what could be read and mended. `output` must not be one of the inputs.
 
-    What could not be read is named, and counted as `unreadable`; `requests` and `items` count the rest.
+    `payloads` are payload files besides those that the configuration names. What could not be read is named, and
+    counted as `unreadable`; `requests` and `items` count the rest.
     """
     from rich.console import Console  # noqa: PLC0415 - only what is used is loaded: start-up time
     from rich.progress import Progress  # noqa: PLC0415
 
     from enricher import capture, recording  # noqa: PLC0415
+    from enricher.scan import Settings  # noqa: PLC0415
 
+    settings = Settings.from_config(config)
+    payload_files = (*config.enrichment.payload_files, *(payloads or ()))
     with capture.open_inputs(inputs) as opened:
         if output is not None:
             opened.refuse_output(output)

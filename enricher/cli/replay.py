@@ -55,7 +55,6 @@ def replay(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
 
     from enricher.cli.progress import reading  # noqa: PLC0415
     from enricher.config import load  # noqa: PLC0415
-    from enricher.scan import Settings  # noqa: PLC0415
 
     if output is not None and endpoint is not None:
         raise typer.BadParameter("--output and --endpoint exclude each other")
@@ -67,9 +66,7 @@ def replay(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
     loaded = load(config, overrides or [])
     counts: Counter[str] = Counter()
     kept: list[tuple[Signal, bytes]] = []
-    payload_files = (*loaded.enrichment.payload_files, *(payloads or ()))
-    settings = Settings.from_config(loaded)
-    with reading(inputs, settings, counts, output=output, payload_files=payload_files) as items:
+    with reading(inputs, loaded, payloads, counts, output=output) as items:
         mended = _counting(items, counts)
         if expect is not None:
             mended = _keeping(mended, kept)
