@@ -77,16 +77,15 @@ async def idle_connections(stage):
             writer.close()
 
 
-async def pings(stage):
-    """Ping without a pause."""
+async def flood(stage, beginning, frames, times):
+    """Send frames so many times on each connection, or as often as they are taken, one connection after the other."""
     host, port = endpoints(stage)[0]
     while True:
-        reader, writer = await asyncio.open_connection(host, port)
-        del reader
+        _, writer = await asyncio.open_connection(host, port)
         try:
-            writer.write(PREFACE)
-            for _ in range(500):
-                writer.write(PING * 100)
+            writer.write(beginning)
+            for _ in range(times):
+                writer.write(frames)
                 await writer.drain()
                 # The honest client lives in this loop too.
                 await asyncio.sleep(0.001)
@@ -94,25 +93,18 @@ async def pings(stage):
             pass
         finally:
             writer.close()
+        await asyncio.sleep(0.001)
+
+
+async def pings(stage):
+    """Ping without a pause."""
+    await flood(stage, PREFACE, PING * 100, 500)
 
 
 async def continuations(stage):
-    """Begin headers that never end: twenty thousand frames on each connection, or as many as are taken."""
-    host, port = endpoints(stage)[0]
+    """Begin headers that never end: twenty thousand frames on each connection."""
     frame = (256).to_bytes(3) + b"\x09\0" + (1).to_bytes(4) + bytes(256)
-    while True:
-        _, writer = await asyncio.open_connection(host, port)
-        try:
-            writer.write(PREFACE + b"\0\0\0\x01\0" + (1).to_bytes(4))
-            for _ in range(200):
-                writer.write(frame * 100)
-                await writer.drain()
-                await asyncio.sleep(0.001)
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-        await asyncio.sleep(0.01)
+    await flood(stage, PREFACE + b"\0\0\0\x01\0" + (1).to_bytes(4), frame * 100, 200)
 
 
 async def unread_answers(stage):

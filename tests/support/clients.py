@@ -7,11 +7,9 @@ What they need comes from the registries of their languages, once a machine.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import pytest
 
 from tests.support import cache
+from tests.support.programs import run_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,23 +151,7 @@ async def send(command: Command, endpoint: str, protocol: str, count: int, *, se
         "RUN_PAYLOAD": json.dumps(RUN),
         **{f"OTEL_EXPORTER_OTLP_{name.upper()}": value for name, value in more.items()},
     }
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        str(count),
-        str(seed),
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        output, _ = await asyncio.wait_for(process.communicate(), SECONDS)
-    except BaseException:
-        process.kill()
-        await process.wait()
-        raise
-    if process.returncode != 0:
-        raise RuntimeError(f"{command[-1]} ended with {process.returncode}\n{output.decode(errors='replace')}")
+    await run_to_end(str(command[-1]), [*command, str(count), str(seed)], SECONDS, environment)
 
 
 if __name__ == "__main__":

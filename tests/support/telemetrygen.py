@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import subprocess
 import sys
 from typing import TYPE_CHECKING, BinaryIO
 
 from tests.support import cache
 from tests.support.collector import VERSION
+from tests.support.programs import run_to_end
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,22 +33,8 @@ def _build(directory: Path, log: BinaryIO) -> Path:
 
 async def send(binary: Path, endpoint: str, signal: str, *arguments: str) -> None:
     """Let it send one signal to `HOST:PORT` as fast as it can; `RuntimeError` with its output if it fails."""
-    process = await asyncio.create_subprocess_exec(
-        binary,
-        signal,
-        *("--otlp-insecure", "--otlp-endpoint", endpoint, "--rate", "0", *arguments),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        output, _ = await asyncio.wait_for(process.communicate(), SECONDS)
-    except BaseException:
-        process.kill()
-        await process.wait()
-        raise
-    if process.returncode != 0:
-        raise RuntimeError(f"telemetrygen ended with {process.returncode}\n{output.decode(errors='replace')}")
+    where = ("--otlp-insecure", "--otlp-endpoint", endpoint, "--rate", "0")
+    await run_to_end("telemetrygen", [binary, signal, *where, *arguments], SECONDS)
 
 
 if __name__ == "__main__":

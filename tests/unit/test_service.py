@@ -233,7 +233,8 @@ async def test_f24_what_can_be_neither_delivered_nor_kept_is_refused_for_a_secon
     assert refused.value.retry_delay == 1.0
 
 
-async def test_f45_a_request_whose_client_left_counts_as_in_flight_until_it_has_left_too(tmp_path, monkeypatch):
+def a_stalled_exporter():
+    """Return an exporter, and the event at which it begins to answer."""
     exporter = Exporter()
     export, is_open = exporter.export, asyncio.Event()
 
@@ -242,6 +243,11 @@ async def test_f45_a_request_whose_client_left_counts_as_in_flight_until_it_has_
         return await export(signal, request)
 
     exporter.export = stalling
+    return exporter, is_open
+
+
+async def test_f45_a_request_whose_client_left_counts_as_in_flight_until_it_has_left_too(tmp_path, monkeypatch):
+    exporter, is_open = a_stalled_exporter()
     service = a_service(monkeypatch, {"file": exporter}, tmp_path, "hold.enabled=false")
     await service.start()
     request = a_request([a_span()])
@@ -294,14 +300,7 @@ async def test_the_health_service_says_what_readyz_says(tmp_path):
 
 
 async def test_srv_07_bodies_that_are_read_and_requests_under_way_share_one_budget(tmp_path, monkeypatch):
-    exporter = Exporter()
-    export, is_open = exporter.export, asyncio.Event()
-
-    async def stalling(signal, request):
-        await is_open.wait()
-        return await export(signal, request)
-
-    exporter.export = stalling
+    exporter, is_open = a_stalled_exporter()
     http = "receivers.otlp.protocols={grpc: {endpoint: '127.0.0.1:0'}, http: {endpoint: '127.0.0.1:0'}}"
     service = a_service(monkeypatch, {"file": exporter}, tmp_path, "hold.enabled=false", http)
     await service.start()
