@@ -25,7 +25,7 @@ from enricher.pipeline import Processed, mend
 from enricher.recent import Recent
 from enricher.resolve import resolve
 from enricher.rules import StandsFor
-from enricher.rungs import LATE_NS, Resolution, start_key
+from enricher.rungs import LATE_NS, Resolution, span_key
 from enricher.scan import (
     Failure,
     Found,
@@ -205,7 +205,7 @@ def claim(candidates: Sequence[Candidate], resolutions: Sequence[Resolution], me
         if resolution.run is not None and candidate.rule.stands_for is StandsFor.RUN:
             memory.recent.claim(resolution.run.run_id, candidate, now)
         if (run_id := run_of(candidate, resolution)) and has_counts(candidate, resolution):
-            memory.recent.own(run_id, start_key(candidate))
+            memory.recent.own(run_id, span_key(candidate))
 
 
 def is_done(candidate: Candidate, resolution: Resolution) -> bool:

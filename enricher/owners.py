@@ -3,8 +3,7 @@ Whose a run's usage is: of all spans of one run, the one on which it is written.
 
 A run is polled, checked again, wrapped and listed, and each of these may be a span that knows the run's counts. Written
 on more than one they would be billed more than once. So a run has one owner (decision 0006); its other spans are marked
-as the run's and get no counts. The spans that OpenLLMetry writes of one run, one for each listing of its messages, own
-together: they are alike, and what belongs to one of them belongs to each.
+as the run's and get no counts.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from enricher.outcome import IDENTITY, Reason
+from enricher.outcome import IDENTITY, Reason, Rung
 from enricher.rules import StandsFor
-from enricher.rungs import has_counts_of, start_key
+from enricher.rungs import has_counts_of, span_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -95,17 +94,15 @@ def assign(
                 out[spans[0]] = _without(out[spans[0]], Reason.NOT_OWNER)
             continue
         ranked = sorted((_rank(candidates[i], out[i]), i) for i in spans if candidates[i].may_own)
-        owner = owned.get(run_id) or (start_key(candidates[ranked[0][1]]) if ranked else None)
-        first = True
+        owner = owned.get(run_id) or (span_key(candidates[ranked[0][1]]) if ranked else None)
         for i in [*(i for _, i in ranked), *(i for i in spans if not candidates[i].may_own)]:
             candidate, each = candidates[i], out[i]
-            mine = candidate.may_own and start_key(candidate) == owner
+            mine = candidate.may_own and span_key(candidate) == owner
             if mine and run_id not in owned and _may_be_outdone(candidate, each) and not settled(candidate):
                 out[i] = _without(each, Reason.NOT_SETTLED)
                 continue
-            repeated = candidate.may_own and candidate.own_pair is not None and not (mine and first)
+            repeated = candidate.may_own and candidate.own_pair is not None and not mine
             out[i] = (each if mine else _without(each, Reason.NOT_OWNER))._replace(repeats=repeated)
-            first = first and not mine
     return out
 
 
@@ -114,10 +111,13 @@ def _rank(candidate: Candidate, resolution: Resolution) -> Rank:
     Return what puts the span with the best claim first.
 
     It is the one that carries the usage by itself; then one that stands for the whole run and is tied to it by an id;
-    then the first call to show the run's end; then one that stands for a whole run, which can only be this one.
+    then the first call to show the run's end; then one that stands for a whole run, which can only be this one; then
+    one that has it only from such a one, having begun with it: it may have listed the run's messages too early.
     """
     if candidate.rule.stands_for is StandsFor.CALL:
         claim = 1
+    elif resolution.rung is Rung.SAME_START:
+        claim = 3
     else:
         claim = 0 if resolution.run is None or resolution.rung in IDENTITY else 2
     end, start = candidate.end, candidate.start

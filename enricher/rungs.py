@@ -389,4 +389,9 @@ def start_key(candidate: Candidate) -> StartKey:
     """
     if candidate.span_name.startswith(LISTED) and not candidate.span_name.endswith(STREAM):
         return candidate.service, candidate.scope, candidate.rule.name, candidate.start
+    return span_key(candidate)
+
+
+def span_key(candidate: Candidate) -> StartKey:
+    """Return what only the same span shares, sent again."""
     return candidate.service, candidate.trace_id.hex(), candidate.span_id.hex(), candidate.start

@@ -515,6 +515,35 @@ async def test_a_span_of_the_whole_run_that_comes_while_its_call_waits_owns(tmp_
         assert stage.hold.counts.late == 0
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_of_listings_of_one_run_the_usage_leaves_on_one(tmp_path, together):
+    """OpenLLMetry writes a span for each, in a trace of its own; the first came before the answer."""
+    early = openllmetry_span(OLD, number=1, trace=1, answers=[], end=15)
+    late = openllmetry_span(OLD, number=2, trace=2, end=20)
+    payloads = [an_http_span(a_run_payload(), trace=2, start=18, end=19, number=61)]
+    async with a_stage(tmp_path, wait_duration="300ms") as stage:
+        await stage.take(early, *([late, *payloads] if together else []))
+        if not together:
+            await stage.left()
+            await stage.take(late, *payloads)
+        await until(lambda: len(stage.outcomes) == 2)
+
+        assert [each.reason for each in stage.outcomes] == [
+            Reason.NOT_OWNER if together else Reason.PAYLOAD_ABSENT,
+            Reason.ENRICHED,
+        ]
+
+
+async def test_a_listing_of_a_run_whose_usage_left_with_an_earlier_one_gets_none(tmp_path):
+    async with a_stage(tmp_path, wait_duration="200ms") as stage:
+        await stage.take(openllmetry_span(OLD, number=1, end=20), FINAL)
+        await stage.left()
+        await stage.take(openllmetry_span(OLD, number=2, end=22), LISTING)
+        await until(lambda: len(stage.outcomes) == 2)
+
+        assert [each.reason for each in stage.outcomes] == [Reason.ENRICHED, Reason.NOT_OWNER]
+
+
 async def test_a_span_that_carries_usage_and_has_left_keeps_its_call_from_owning(tmp_path):
     """It lacked nothing that matters, and which run it was of shows by its trace alone."""
     whole = openllmetry_span(NEW, trace=1, start=10, end=20)

@@ -10,7 +10,7 @@ from enricher.outcome import Reason, Rung
 from enricher.owners import assign, has_counts, run_of
 from enricher.pipeline import process
 from enricher.resolve import resolve
-from enricher.rungs import Resolution, start_key
+from enricher.rungs import Resolution, span_key
 from enricher.scan import Settings
 from enricher.write import Policy
 from tests.support.build import (
@@ -198,13 +198,37 @@ def test_what_ended_first_owns_and_the_smaller_id_where_all_is_alike():
 
 
 @pytest.mark.parametrize("version", OPENLLMETRY_VERSIONS)
-def test_spans_that_openllmetry_writes_of_one_run_own_together(version):
-    spans = [openllmetry_span(version, number=n, trace=n, more=SHOWN) for n in (1, 2)]
-    found = assigned(*spans)
+def test_of_spans_that_openllmetry_writes_for_each_listing_the_first_owns(version):
+    spans = [openllmetry_span(version, number=n, trace=n, end=20 + n, more=SHOWN) for n in (1, 2, 3)]
 
-    assert [each.reason for each in found] == [Reason.ENRICHED] * 2
-    # Each but the first that carries counts is told.
-    assert [each.repeats for each in found] == [False, version not in ("0.15.0", OLD)]
+    for order in itertools.permutations(spans):
+        found = {span.span.span_id: each for span, each in zip(order, assigned(*order), strict=True)}
+        assert [found[span.span.span_id].reason for span in spans] == [Reason.ENRICHED, *[Reason.NOT_OWNER] * 2]
+        # Each but the first that carries counts is told.
+        assert [found[span.span.span_id].repeats for span in spans] == [False, *[version not in ("0.15.0", OLD)] * 2]
+
+
+def test_a_listing_that_shows_the_answer_owns_before_one_that_came_too_early():
+    early = openllmetry_span(OLD, number=1, answers=[], end=15)
+    later = openllmetry_span(OLD, number=2, end=20)
+    payload = an_http_span(a_run_payload(), number=9, start=18, end=19)
+    listing = an_http_span(a_list([a_message_payload()]), number=10, start=20, end=20.5)
+
+    assert with_usage(early, later, payload, listing) == [2]
+
+
+def test_a_listing_that_carries_the_counts_owns_before_one_that_came_too_early():
+    early = openllmetry_span(NEW, number=1, usage=None, answers=[], end=15)
+    later = openllmetry_span(NEW, number=2, end=20, more=SHOWN)
+
+    assert with_usage(early, later) == [2]
+
+
+def test_a_span_that_is_sent_twice_owns_both_times():
+    """What a client sends again after a timeout is the same span; whether one is dropped is the backend's to say."""
+    spans = [openllmetry_span(OLD, number=1, more=SHOWN) for _ in range(2)]
+
+    assert [each.reason for each in assigned(*spans)] == [Reason.ENRICHED] * 2
 
 
 def test_spans_of_others_that_begin_together_own_nothing_together():
@@ -391,8 +415,8 @@ def test_who_owned_before_owns_still():
     (candidate,), _ = candidates_and_index([later])
 
     assert assigned(later, owned={run_id(): ("", "", "", 0)})[0].reason is Reason.NOT_OWNER
-    assert assigned(later, owned={run_id(): start_key(candidate)})[0].reason is Reason.ENRICHED
-    assert assigned(later, owned={run_id(): start_key(candidate)}, settled=False)[0].reason is Reason.ENRICHED
+    assert assigned(later, owned={run_id(): span_key(candidate)})[0].reason is Reason.ENRICHED
+    assert assigned(later, owned={run_id(): span_key(candidate)}, settled=False)[0].reason is Reason.ENRICHED
     assert assigned(openllmetry_span(OLD, more=SHOWN), owned={run_id(): ("", "", "", 0)})[0].reason is Reason.NOT_OWNER
 
 

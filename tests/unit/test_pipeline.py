@@ -296,7 +296,8 @@ def test_a_span_that_gets_no_usage_gets_its_provider_all_the_same():
 @pytest.mark.parametrize("many", [1, 13, 36, 500])
 def test_candidates_are_found_among_many_spans(many):
     others = [a_span(scope=(OPENAI_SCOPE, NEW)) for _ in range(many)]
-    first, second = (openllmetry_span(NEW, usage=None, more={"app.run": RUN_TEXT}) for _ in range(2))
+    payloads = (as_json(a_run_payload(number=n)) for n in (1, 2))
+    first, second = (openllmetry_span(NEW, usage=None, more={"app.run": payload}) for payload in payloads)
     items = [first, *others, second]
     processed = run(*items)
     out = items_of(processed.request)
@@ -515,7 +516,7 @@ def test_f43_one_span_whose_step_failed_does_not_harm_its_neighbours(monkeypatch
         return plan(candidate, *args, **options)
 
     monkeypatch.setattr(write, "plan", broken)
-    items = [openllmetry_span(OLD, number=n, more={"app.run": RUN_TEXT}) for n in (4, 5, 6)]
+    items = [openllmetry_span(OLD, number=n, more={"app.run": as_json(a_run_payload(number=n))}) for n in (4, 5, 6)]
     processed = run(*items)
 
     assert reasons(processed) == [Reason.ENRICHED, Reason.STEP_FAILED, Reason.ENRICHED]
