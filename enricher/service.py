@@ -7,7 +7,7 @@ Downstream first, receivers last, so that nothing comes in that cannot go out; s
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -180,10 +180,9 @@ class Service:
                 return await self.consume(signal, request, its_own)
         passing = None
         try:
-            with ExitStack() as admitted:
-                admitted.enter_context(room)
-                passing = self._process(signal, request)
-                sending = asyncio.create_task(self._send_on(signal, passing, admitted.pop_all()))
+            passing = self._process(signal, request)
+            sending = self._send_on(signal, passing)
+            room.keep_until(sending)
             # A client that leaves must not leave rows behind of which nobody knows, nor memory that nobody counts.
             answer = await asyncio.shield(sending)
         except BadRequestError:
@@ -207,18 +206,20 @@ class Service:
             self._hold.learned(passing.touched)
         return passing
 
-    async def _send_on(self, signal: Signal, passing: live.Passing, admitted: ExitStack) -> bytes:
-        with admitted:
-            if passing.waiting and self._hold is not None:
-                return await self._hold_and_send(self._hold, passing)
-            if passing.processed.request:
-                return await self._deliver(signal, passing.processed.request, passing.processed.items)
-            return b""
+    def _send_on(self, signal: Signal, passing: live.Passing) -> asyncio.Future[bytes]:
+        if passing.waiting and self._hold is not None:
+            return asyncio.create_task(self._hold_and_send(self._hold, passing))
+        return self._deliver(signal, passing.processed.request, passing.processed.items)
 
-    async def _deliver(self, signal: Signal, request: bytes, items: int) -> bytes:
-        """Deliver to every destination, and return the first one's answer."""
-        if len(self._ways) == 1:
-            return await self._ways[0].deliver(signal, request, items)
+    def _deliver(self, signal: Signal, request: bytes, items: int) -> asyncio.Future[bytes]:
+        """Deliver to every destination, and return what will hold the first one's answer; of nothing, an empty one."""
+        if request and len(self._ways) == 1:
+            return self._ways[0].deliver(signal, request, items)
+        return asyncio.ensure_future(self._deliver_to_all(signal, request, items))
+
+    async def _deliver_to_all(self, signal: Signal, request: bytes, items: int) -> bytes:
+        if not request:
+            return b""
         answers = await asyncio.gather(*(way.deliver(signal, request, items) for way in self._ways))
         return answers[0]
 

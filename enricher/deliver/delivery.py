@@ -86,13 +86,14 @@ class Delivery:
         while self._leaving:
             await asyncio.wait(self._leaving)
 
-    async def deliver(self, signal: Signal, request: bytes, items: int) -> bytes:
+    def deliver(self, signal: Signal, request: bytes, items: int) -> asyncio.Future[bytes]:
         """
-        Return once the request is delivered, with downstream's answer, or committed, with an empty one.
+        Return what is done once the request is delivered, with downstream's answer, or committed, with an empty one.
 
-        Raises `RetryableError` if it is neither, and without a queue whatever the exporter raises.
+        It raises `RetryableError` if it is neither, and without a queue whatever the exporter raises. Whoever waits for
+        it may be cancelled and does not call the request back.
         """
-        return await self._lanes[signal].add(request, items)
+        return self._lanes[signal].add(request, items)
 
     # ---- inside
 

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
     from enricher.otlp.shallow import Signal
 
-MAX_BYTES: Final = 1 << 20
+MAX_BYTES: Final = 2 << 20
 """A group ends before it gets larger: 4 MiB is what gRPC servers take by default."""
 
 LARGE_BYTES: Final = 256 << 10
-"""From here on a group does not wait for the call under way: a further merge would save little."""
+LARGE_REQUESTS: Final = 4
+"""With so many bytes in so many requests a group does not wait for the call under way: more would save little."""
 
 OLD_SECONDS: Final = 0.01
 
@@ -53,6 +54,12 @@ class Group:
         self.waiters.append(waiter)
         self.size += len(request)
         self.items += items
+
+    @property
+    def is_large(self) -> bool:
+        """Whether waiting for more would save little, or one more like these would not fit."""
+        number = len(self.requests)
+        return (self.size >= LARGE_BYTES and number >= LARGE_REQUESTS) or self.size + self.size // number > MAX_BYTES
 
     @property
     def body(self) -> bytes:
@@ -135,7 +142,7 @@ class Lane:
             return None
         now = self._loop.time()
         is_free = not self._calls and now >= self._next_start
-        if is_free or group.size >= LARGE_BYTES or now - group.arrived >= OLD_SECONDS:
+        if is_free or group.is_large or now - group.arrived >= OLD_SECONDS:
             self._gathering = None
             return group
         if not self._calls and not self._is_waiting:

@@ -20,7 +20,8 @@ def _memmem() -> Callable[[int | bytes, int, bytes, int], int | None] | None:
     if sys.platform == "win32":
         return None
     try:
-        memmem = ctypes.CDLL(None).memmem
+        # `PyDLL` keeps the interpreter's lock: giving it up for some 30 us and waiting for it again takes longer.
+        memmem = ctypes.PyDLL(None).memmem
     except (OSError, AttributeError):
         return None
     memmem.restype = ctypes.c_void_p

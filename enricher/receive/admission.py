@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from enricher.errors import RetryableError
 from enricher.otlp.status import ADVISED_RETRY_DELAY, Code
+
+if TYPE_CHECKING:
+    import asyncio
 
 MAX_IN_FLIGHT_BYTES: Final = 64 << 20
 """Bytes of all requests that are not answered yet, those that are still read included; each takes about three times
@@ -60,6 +63,11 @@ class Room:
             self._holders -= 1
             if not self._holders:
                 self._set(0)
+
+    def keep_until(self, done: asyncio.Future[Any]) -> None:
+        """Have one more holder, who leaves when `done` is."""
+        self.__enter__()
+        done.add_done_callback(self.__exit__)
 
     def expect(self, more: int) -> None:
         """Raise `NoRoomError` if so many bytes would not fit now; takes nothing."""

@@ -62,13 +62,27 @@ async def test_who_sends_one_at_a_time_never_waits():
     assert started.bodies == [b"a", b"b", b"c"]
 
 
-async def test_what_is_large_does_not_wait_for_the_call_under_way():
+async def test_much_of_many_does_not_wait_for_the_call_under_way():
     started = Started()
     large = bytes(lanes.LARGE_BYTES)
-    for body in (b"a", b"b", large):
+    started.add(b"a")
+    for body in (large, b"b", b"c"):
         started.add(body)
+        assert started.bodies == [b"a"]
+    started.add(b"d")
 
-    assert started.bodies == [b"a", b"b" + large]
+    assert started.bodies == [b"a", large + b"bcd"]
+
+
+async def test_what_leaves_no_room_for_another_like_it_does_not_wait_for_the_call_under_way():
+    started = Started()
+    size = lanes.MAX_BYTES // 2 + 1
+    started.add(b"a")
+    started.add(bytes(size - 1))
+    assert started.bodies == [b"a"]
+    started.add(bytes(size))
+
+    assert [len(body) for body in started.bodies] == [1, size - 1, size]
 
 
 async def test_what_is_old_does_not_wait_for_the_call_under_way(monkeypatch):
@@ -104,7 +118,7 @@ async def test_cli_01_a_group_ends_before_it_gets_too_large_for_downstream(monke
 
 async def test_no_more_calls_than_that_are_under_way():
     started = Started()
-    large = bytes(lanes.LARGE_BYTES)
+    large = bytes(lanes.MAX_BYTES)
     for _ in range(lanes.MOST_CALLS + 3):
         started.add(large)
 

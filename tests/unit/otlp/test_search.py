@@ -34,7 +34,7 @@ def test_without_the_c_library_the_answers_are_the_same(monkeypatch):
 
 
 def test_on_windows_the_c_library_is_not_asked(monkeypatch):
-    monkeypatch.setattr(ctypes, "CDLL", None)
+    monkeypatch.setattr(ctypes, "PyDLL", None)
     monkeypatch.setattr(sys, "platform", "win32")
 
     assert search._memmem() is None
@@ -44,7 +44,7 @@ def test_a_c_library_that_cannot_be_opened_is_done_without(monkeypatch):
     def refuse(name):
         raise OSError(name)
 
-    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    monkeypatch.setattr(ctypes, "PyDLL", refuse)
 
     assert search._memmem() is None
 
@@ -54,7 +54,7 @@ def test_a_c_library_without_memmem_is_done_without(monkeypatch):
         def __init__(self, name):
             assert name is None
 
-    monkeypatch.setattr(ctypes, "CDLL", Library)
+    monkeypatch.setattr(ctypes, "PyDLL", Library)
 
     assert search._memmem() is None
 
