@@ -292,9 +292,15 @@ def learn_model_calls(sought: Haystack, index: Index, now: float = 0.0) -> None:
 
 
 def stands_elsewhere(sought: Haystack, found: Sequence[Found]) -> bool:
-    """Tell whether other spans than the candidates may say something of their runs, or of who serves them."""
+    """
+    Tell whether other spans than the candidates may say something of their runs, or of who serves them.
+
+    Who does is told by the address beside a payload or in the path of an API call.
+    """
     holding = sum(map(len, sought.holding((RUN_OBJECT,)).values()))
-    return holding > sum(RUN_OBJECT in each.items[each.at] for each in found) or sought.holds_any(AZURE)
+    if holding > sum(RUN_OBJECT in each.items[each.at] for each in found):
+        return True
+    return sought.holds_any((collect.THREAD_PATH,)) and sought.holds_any(AZURE)
 
 
 def learn_found(found: Found, index: Index, settings: Settings, failures: list[Failure]) -> None:

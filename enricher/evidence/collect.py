@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     Attributes = list[tuple[str, AnyValue, str]]
 
-NEEDLES: Final = (*(each.encode() for each in payload.NEEDLES), b"/threads/thread_")
+THREAD_PATH: Final = b"/threads/thread_"
+
+NEEDLES: Final = (*(each.encode() for each in payload.NEEDLES), THREAD_PATH)
 """Bytes of which every span or record with evidence holds one."""
 
 URL_LIMIT: Final = 2048
