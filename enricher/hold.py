@@ -31,9 +31,9 @@ from enricher.otlp import shallow
 from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason
-from enricher.rungs import Resolution
 from enricher.scan import find, tie_all
 from enricher.storage import Batch, HeldSpan, StoreError, StoreFullError
+from enricher.verdict import Resolution
 from enricher.waiting import at_most
 
 if TYPE_CHECKING:

@@ -25,7 +25,6 @@ from enricher.pipeline import Processed, mend
 from enricher.recent import Recent
 from enricher.resolve import resolve
 from enricher.rules import StandsFor
-from enricher.rungs import LATE_NS, Resolution, span_key
 from enricher.scan import (
     Failure,
     Found,
@@ -37,6 +36,7 @@ from enricher.scan import (
     whole_traces,
 )
 from enricher.semconv import Fact
+from enricher.verdict import LATE_NS, Resolution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -205,7 +205,7 @@ def claim(candidates: Sequence[Candidate], resolutions: Sequence[Resolution], me
         if resolution.run is not None and candidate.rule.stands_for is StandsFor.RUN:
             memory.recent.claim(resolution.run.run_id, candidate, now)
         if (run_id := run_of(candidate, resolution)) and has_counts(candidate, resolution):
-            memory.recent.own(run_id, span_key(candidate))
+            memory.recent.own(run_id, candidate.span_key)
 
 
 def is_done(candidate: Candidate, resolution: Resolution) -> bool:

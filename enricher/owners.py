@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 from enricher.outcome import IDENTITY, Reason, Rung
 from enricher.rules import StandsFor
-from enricher.rungs import has_counts_of, span_key
+from enricher.verdict import has_counts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from enricher.evidence.index import Index
-    from enricher.recognise import Candidate
-    from enricher.rungs import Resolution, StartKey
+    from enricher.recognise import Candidate, StartKey
+    from enricher.verdict import Resolution
 
     Rank = tuple[bool, int, int, int, bytes, bytes]
 
@@ -94,10 +94,10 @@ def assign(
                 out[spans[0]] = _without(out[spans[0]], Reason.NOT_OWNER)
             continue
         ranked = sorted((_rank(candidates[i], out[i]), i) for i in spans if candidates[i].may_own)
-        owner = owned.get(run_id) or (span_key(candidates[ranked[0][1]]) if ranked else None)
+        owner = owned.get(run_id) or (candidates[ranked[0][1]].span_key if ranked else None)
         for i in [*(i for _, i in ranked), *(i for i in spans if not candidates[i].may_own)]:
             candidate, each = candidates[i], out[i]
-            mine = candidate.may_own and span_key(candidate) == owner
+            mine = candidate.may_own and candidate.span_key == owner
             if mine and run_id not in owned and _may_be_outdone(candidate, each) and not settled(candidate):
                 out[i] = _without(each, Reason.NOT_SETTLED)
                 continue

@@ -24,7 +24,6 @@ from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, Outcome, Reason
 from enricher.owners import assign
 from enricher.resolve import resolve
-from enricher.rungs import Resolution
 from enricher.scan import (
     Failure,
     Found,
@@ -37,6 +36,7 @@ from enricher.scan import (
     tie_all,
     whole_traces,
 )
+from enricher.verdict import Resolution
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,14 +10,12 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from enricher.rules import StandsFor
-from enricher.rungs import start_key
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
     from enricher.evidence.known import KnownRun
-    from enricher.recognise import Candidate
-    from enricher.rungs import StartKey
+    from enricher.recognise import Candidate, StartKey
 
 
 class Recent:
@@ -47,7 +45,7 @@ class Recent:
 
     def claim(self, run_id: str, candidate: Candidate, now: float) -> None:
         """Remember that a run was given to a candidate."""
-        key = start_key(candidate)
+        key = candidate.start_key
         self._claims[run_id, key] = now
         self._claims.move_to_end((run_id, key))
         self.claimed.setdefault(run_id, set()).add(key)
@@ -63,7 +61,7 @@ class Recent:
         own = {id(candidate): candidate for candidate in candidates}
         found: dict[int, Candidate] = {}
         for candidate in own.values():
-            found |= self._by.get(start_key(candidate), {})
+            found |= self._by.get(candidate.start_key, {})
         return [candidate for number, candidate in found.items() if number not in own]
 
     def peers(self, candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -132,7 +130,7 @@ class Recent:
 def _keys(candidate: Candidate) -> list[Hashable]:
     return [
         candidate.trace_id,
-        start_key(candidate),
+        candidate.start_key,
         *((candidate.service, answer) for answer in candidate.answers),
         *(("thread", thread_id) for thread_id in candidate.thread_ids),
         *(("run", run_id) for run_id in candidate.run_ids),

@@ -41,7 +41,12 @@ if TYPE_CHECKING:
 
     Attributes = list[tuple[str, AnyValue, str]]
     Conventions = tuple[Convention, ...]
+    StartKey = tuple[str, str, str, int]
 
+LISTED: Final = "openai.assistant.run"
+"""How the names of spans begin of which there is one for each listing of the run's messages; a stream is not listed."""
+
+STREAM: Final = "_stream"
 
 ADDRESS_KEYS: Final = frozenset(
     {"server.address", "net.peer.name", "http.host", "url.full", "gen_ai.openai.api_base", "llm.openai.api_base"}
@@ -89,6 +94,22 @@ class Candidate:
     """Digests of the assistant's texts, in the order in which the span numbers them."""
     asked: frozenset[bytes] = frozenset()
     """Digests of the user's texts that stand among the answers."""
+
+    @property
+    def start_key(self) -> StartKey:
+        """
+        What spans of one run share: OpenLLMetry notes the start once a run, and writes a span for each listing.
+
+        Spans of other names share it with no other span.
+        """
+        if self.span_name.startswith(LISTED) and not self.span_name.endswith(STREAM):
+            return self.service, self.scope, self.rule.name, self.start
+        return self.span_key
+
+    @property
+    def span_key(self) -> StartKey:
+        """What only the same span shares, sent again."""
+        return self.service, self.trace_id.hex(), self.span_id.hex(), self.start
 
     @property
     def lacks(self) -> tuple[Fact, ...]:

@@ -14,27 +14,15 @@ from typing import TYPE_CHECKING
 
 from enricher.outcome import Reason, Rung
 from enricher.rules import StandsFor
-from enricher.rungs import (
-    Resolution,
-    Takers,
-    ambiguous,
-    by_identity,
-    by_service,
-    by_text,
-    by_thread,
-    by_trace,
-    has_other_counts,
-    nothing,
-    start_key,
-)
+from enricher.rungs import Takers, by_identity, by_service, by_text, by_thread, by_trace
+from enricher.verdict import Resolution, ambiguous, has_other_counts, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from enricher.evidence.index import Index
-    from enricher.recognise import Candidate
-    from enricher.rungs import StartKey
+    from enricher.recognise import Candidate, StartKey
 
 
 def resolve(
@@ -115,7 +103,7 @@ def _leave_rivals_alone(
     starts = {run_id: set(keys) for run_id, keys in claimed.items()}
     for candidate, each in zip(candidates, found, strict=True):
         if each is not None and each.run is not None:
-            starts.setdefault(each.run.run_id, set()).add(start_key(candidate))
+            starts.setdefault(each.run.run_id, set()).add(candidate.start_key)
     for i, each in enumerate(found):
         if each is not None and each.run is not None and not identified[i] and len(starts[each.run.run_id]) > 1:
             found[i] = ambiguous({each.run.run_id}, index)
@@ -133,10 +121,10 @@ def _give_twins_their_run(candidates: Sequence[Candidate], found: list[Resolutio
     decided: dict[StartKey, dict[str, int]] = {}
     for i, each in enumerate(found):
         if each is not None and each.run is not None and candidates[i].start % 100:
-            decided.setdefault(start_key(candidates[i]), {}).setdefault(each.run.run_id, i)
+            decided.setdefault(candidates[i].start_key, {}).setdefault(each.run.run_id, i)
     source: dict[int, int] = {}
     for i, candidate in enumerate(candidates):
-        twins = decided.get(start_key(candidate), {})
+        twins = decided.get(candidate.start_key, {})
         if len(twins) != 1 or _is_settled_elsewhere(candidate, found[i]):
             continue
         (origin,) = twins.values()

@@ -2,64 +2,37 @@
 The rungs of the ladder: each says which run is a candidate's, by one kind of evidence, or that it cannot tell.
 
 A rung returns None if it has nothing to say, and a `Resolution` if it decides or if what it found forbids a decision.
-What speaks against a run (it had answered before the span began, it wrote other answers) can only stop a decision. It
-never leaves the other of two runs as the only one, because a gateway's clock may be wrong and a text cut off. The
-span's own token counts are the exception: they are the span's word about its run.
 """
 
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from enricher.defects import SWAPPED_USAGE
-from enricher.outcome import Considered, Reason, Rung
-from enricher.semconv import Fact
+from enricher.outcome import Reason, Rung
+from enricher.verdict import (
+    LATE_NS,
+    Resolution,
+    ambiguous,
+    answered_before,
+    bare_on_span,
+    decide,
+    decide_checked,
+    has_other_counts,
+    missing_usage,
+    possible_runs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from enricher.evidence.index import Index
-    from enricher.evidence.known import Bare, KnownRun
-    from enricher.evidence.payload import Usage
-    from enricher.recognise import Candidate
-
-    StartKey = tuple[str, str, str, int]
-
-LISTED: Final = "openai.assistant.run"
-"""How the names of spans begin of which there is one for each listing of the run's messages; a stream is not listed."""
-
-STREAM: Final = "_stream"
+    from enricher.evidence.known import KnownRun
+    from enricher.recognise import Candidate, StartKey
 
 NAMED: Final = 10
 """Silent runs of a service that are named at most: one is enough to forbid a decision, and there may be very many."""
-
-LATE_NS: Final = 10_000_000_000
-"""How long after a span's end the first evidence of its run may begin (an application logs the answer afterwards)."""
-
-
-class Resolution(NamedTuple):
-    """
-    What the ladder found for one candidate.
-
-    `run` is set once a rung has decided; `usage` is the run's, or that of a bare usage object. `reason` is
-    `ENRICHED` where both are there, and else says what is missing or why no rung could decide.
-    """
-
-    reason: Reason
-    rung: Rung | None = None
-    run: KnownRun | None = None
-    usage: Usage | None = None
-    place: str = ""
-    considered: tuple[Considered, ...] = ()
-    repeats: bool = False
-    """The span carries counts that another span of the run carries too."""
-
-    @property
-    def decided(self) -> bool:
-        """A rung gave exactly one run, or one usage object."""
-        return self.rung is not None
 
 
 # ---- identity ----------------------------------------------------------------------------------------------------
@@ -70,27 +43,19 @@ def by_identity(candidate: Candidate, index: Index) -> Resolution | None:
     here = (candidate.trace_id, candidate.span_id)
     shown = index.on_span(*here) if candidate.span_id else set()
     if len(shown) == 1 and candidate.run_ids <= shown:
-        return _decide(Rung.PAYLOAD, candidate, index, shown)
+        return decide(Rung.PAYLOAD, candidate, index, shown)
     tied = set(candidate.run_ids & shown if shown and candidate.run_ids else candidate.run_ids or shown)
     if not tied and not candidate.run_ids:
         tied = index.named_on_span(*here) if candidate.span_id else set()
     if len(tied) == 1:
-        return _decide(Rung.RUN_ID, candidate, index, tied)
+        return decide(Rung.RUN_ID, candidate, index, tied)
     if tied or shown:
         return ambiguous(tied | shown | candidate.run_ids, index)
     runs = _runs_of_messages(candidate.message_ids, index)
     if runs:
-        return _decide_checked(Rung.MESSAGE_ID, candidate, index, runs)
-    bare = _bare_on_span(candidate, index)
+        return decide_checked(Rung.MESSAGE_ID, candidate, index, runs)
+    bare = bare_on_span(candidate, index)
     return Resolution(Reason.ENRICHED, Rung.PAYLOAD, usage=bare.usage, place=bare.place.where) if bare else None
-
-
-def _bare_on_span(candidate: Candidate, index: Index) -> Bare | None:
-    """Return the usage object that stands alone on the span itself, if there is only one."""
-    found = [b for b in index.in_trace(candidate.trace_id).bare if b.place.span_id == candidate.span_id]
-    if len({bare.usage for bare in found}) != 1 or not candidate.span_id:
-        return None
-    return min(found, key=lambda bare: bare.place)
 
 
 def _runs_of_messages(message_ids: Sequence[str], index: Index) -> set[str]:
@@ -120,10 +85,10 @@ def by_thread(candidate: Candidate, index: Index, *_: object) -> Resolution | No
     """Take the only run of the thread that the span names."""
     if len(candidate.thread_ids) != 1:
         return None
-    runs = _possible(candidate, index, index.of_thread(next(iter(candidate.thread_ids))))
+    runs = possible_runs(candidate, index, index.of_thread(next(iter(candidate.thread_ids))))
     if not any(_is_of_this_time(candidate, index.runs[run_id]) for run_id in runs):
         return None
-    return _decide_checked(Rung.THREAD_ID, candidate, index, runs)
+    return decide_checked(Rung.THREAD_ID, candidate, index, runs)
 
 
 def _is_of_this_time(candidate: Candidate, run: KnownRun) -> bool:
@@ -135,7 +100,7 @@ def by_text(candidate: Candidate, index: Index, *_: object) -> Resolution | None
     """Compare the span's answers with the messages of the trace's runs."""
     if not candidate.answers or not candidate.trace_id:
         return None
-    runs = _possible(candidate, index, index.named_in_trace(candidate.trace_id))
+    runs = possible_runs(candidate, index, index.named_in_trace(candidate.trace_id))
     found = _by_answers(Rung.TEXT, candidate, index, runs, index.of_trace(candidate.trace_id))
     return _if_all_are_known(found, candidate, index, candidate.trace_id)
 
@@ -151,7 +116,7 @@ def _by_answers(rung: Rung, candidate: Candidate, index: Index, runs: set[str], 
     known = set().union(*(index.runs[run_id].texts for run_id in runs))
     if silent or not known.issuperset(candidate.answers):
         return ambiguous(matching | silent, index)
-    return _decide_checked(rung, candidate, index, _newest(matching, candidate, index))
+    return decide_checked(rung, candidate, index, _newest(matching, candidate, index))
 
 
 def _newest(runs: set[str], candidate: Candidate, index: Index) -> set[str]:
@@ -177,16 +142,16 @@ def by_trace(candidate: Candidate, index: Index, taken: AbstractSet[str], takers
     """Take the only run with usage in the trace, or the only usage object, if the candidate is the only taker."""
     if not candidate.trace_id:
         return None
-    others = takers.starts_of_trace.get(candidate.trace_id, set()) - {start_key(candidate)}
+    others = takers.starts_of_trace.get(candidate.trace_id, set()) - {candidate.start_key}
     handled = index.of_trace(candidate.trace_id)
-    runs = _possible(candidate, index, handled) - taken
+    runs = possible_runs(candidate, index, handled) - taken
     if not handled:
         return _by_bare_usage(candidate, index, alone=not others, own=takers.spans)
     if not runs:
         return None
     if not any(index.runs[run_id].final for run_id in runs):
-        return _missing_usage(index, runs)
-    found = ambiguous(runs, index) if others else _decide_checked(Rung.TRACE, candidate, index, runs)
+        return missing_usage(index, runs)
+    found = ambiguous(runs, index) if others else decide_checked(Rung.TRACE, candidate, index, runs)
     return _if_all_are_known(found, candidate, index, candidate.trace_id)
 
 
@@ -226,7 +191,7 @@ def by_service(candidate: Candidate, index: Index, _: object, takers: Takers) ->
 
     def could_be(run_id: str) -> bool:
         run = index.runs[run_id]
-        return run.first <= candidate.end + LATE_NS and not _answered_before(candidate, run)
+        return run.first <= candidate.end + LATE_NS and not answered_before(candidate, run)
 
     matching = {
         run_id
@@ -236,7 +201,7 @@ def by_service(candidate: Candidate, index: Index, _: object, takers: Takers) ->
     }
     if not matching:
         return None
-    possible = _possible(candidate, index, matching)
+    possible = possible_runs(candidate, index, matching)
     others = (
         run_id
         for run_id in index.silent(candidate.service, candidate.start)
@@ -245,12 +210,12 @@ def by_service(candidate: Candidate, index: Index, _: object, takers: Takers) ->
     silent = set(islice(others, NAMED))
     found = _by_answers(Rung.SERVICE, candidate, index, possible | silent, silent)
     rivals = {
-        start_key(each)
+        each.start_key
         for answer in candidate.answers
         for each in takers.by_answer.get((candidate.service, answer), ())
         if each.start <= candidate.end + LATE_NS and candidate.start <= each.end + LATE_NS
     }
-    if found is not None and found.run is not None and rivals - {start_key(candidate)}:
+    if found is not None and found.run is not None and rivals - {candidate.start_key}:
         return ambiguous({found.run.run_id}, index)
     return _if_all_are_known(found, candidate, index, candidate.service)
 
@@ -264,134 +229,6 @@ class Takers:
         self.by_answer: dict[tuple[str, bytes], list[Candidate]] = {}
         for each in candidates:
             self.spans.add(each.span_id)
-            self.starts_of_trace.setdefault(each.trace_id, set()).add(start_key(each))
+            self.starts_of_trace.setdefault(each.trace_id, set()).add(each.start_key)
             for answer in each.answers:
                 self.by_answer.setdefault((each.service, answer), []).append(each)
-
-
-# ---- what speaks against a run -----------------------------------------------------------------------------------
-
-
-def _possible(candidate: Candidate, index: Index, run_ids: Iterable[str]) -> set[str]:
-    return {run_id for run_id in run_ids if not has_other_counts(candidate, index.runs[run_id].usage)}
-
-
-def has_other_counts(candidate: Candidate, usage: Usage | None) -> bool:
-    """Tell whether the span states token counts of its own that are not the run's."""
-    pair = candidate.own_pair
-    # A stream span that was left early carries the counts of its first steps.
-    if usage is None or pair is None or candidate.span_name.endswith(STREAM):
-        return False
-    return not has_counts_of(candidate, usage)
-
-
-def has_counts_of(candidate: Candidate, usage: Usage) -> bool:
-    """Tell whether the span states the run's counts itself, be it swapped."""
-    pair, counts = candidate.own_pair, (usage.prompt, usage.completion)
-    return pair == counts or (SWAPPED_USAGE in candidate.defects and pair == counts[::-1])
-
-
-def _answered_before(candidate: Candidate, run: KnownRun) -> bool:
-    return 0 < run.answered < candidate.start
-
-
-def _against(candidate: Candidate, run: KnownRun) -> str:
-    """Return in words why the run cannot be the candidate's; an empty text if it can."""
-    if has_other_counts(candidate, run.usage):
-        return "has other token counts than the span"
-    if _answered_before(candidate, run):
-        return "had answered before the span began"
-    assistant = str(candidate.own.get(Fact.ASSISTANT_ID))
-    if assistant.startswith("asst_") and run.assistant_id not in (None, assistant):
-        return "is another assistant's"
-    if candidate.answers and run.texts and run.texts.keys().isdisjoint(candidate.answers):
-        return "wrote other answers than the span shows"
-    if run.first and candidate.end and run.first > candidate.end + LATE_NS:
-        return "began after the span ended"
-    return ""
-
-
-# ---- what is said ------------------------------------------------------------------------------------------------
-
-
-def _decide(rung: Rung, candidate: Candidate, index: Index, run_ids: set[str]) -> Resolution:
-    """Decide by identity: nothing can contradict it."""
-    (run_id,) = run_ids
-    run, bare = index.runs.get(run_id), _bare_on_span(candidate, index)
-    if run is None:
-        if bare:
-            return Resolution(Reason.ENRICHED, rung, usage=bare.usage, place=bare.place.where)
-        # The span names its run and nothing else of it is recorded. It is known not to be any other.
-        return Resolution(Reason.PAYLOAD_ABSENT)
-    usage, place = run.usage, run.place.where if run.place else ""
-    considered = (Considered(run_id, place, "decided"),)
-    if usage is None and run.final is None and bare:
-        usage, place = bare.usage, bare.place.where
-    if usage is None:
-        return _missing_usage(index, run_ids)._replace(rung=rung, run=run, place=place, considered=considered)
-    return Resolution(Reason.ENRICHED, rung, run, usage, place, considered)
-
-
-def _decide_checked(rung: Rung, candidate: Candidate, index: Index, run_ids: set[str]) -> Resolution:
-    """Decide if one run is left and nothing speaks against it."""
-    if len(run_ids) > 1:
-        return ambiguous(run_ids, index)
-    (run_id,) = run_ids
-    run = index.runs.get(run_id)
-    if run is not None and (why := _against(candidate, run)):
-        place = run.place.where if run.place else ""
-        return Resolution(Reason.CONTRADICTED, considered=(Considered(run_id, place, why),))
-    return _decide(rung, candidate, index, run_ids)
-
-
-def _missing_usage(index: Index, run_ids: Iterable[str]) -> Resolution:
-    runs = [index.runs[run_id] for run_id in sorted(run_ids)]
-    if any(run.conflicting for run in runs):
-        reason = Reason.PAYLOAD_CONFLICT
-    elif any(run.shown and not run.ended for run in runs):
-        reason = Reason.RUN_IN_PROGRESS
-    else:
-        reason = Reason.USAGE_ABSENT if any(run.shown for run in runs) else Reason.PAYLOAD_ABSENT
-    verdict = "holds no usage" if reason is not Reason.PAYLOAD_CONFLICT else "contradicts itself"
-    return Resolution(
-        reason,
-        considered=tuple(Considered(run.run_id, run.place.where if run.place else "", verdict) for run in runs),
-    )
-
-
-def ambiguous(run_ids: Iterable[str], index: Index) -> Resolution:
-    """Say that each of the runs could be the span's."""
-
-    def line(run_id: str) -> Considered:
-        run = index.runs.get(run_id)
-        return Considered(run_id, run.place.where if run and run.place else "", "could be the span's")
-
-    return Resolution(Reason.AMBIGUOUS, considered=tuple(line(run_id) for run_id in sorted(run_ids)))
-
-
-def nothing(candidate: Candidate, index: Index) -> Resolution:
-    """Say why no rung gave anything."""
-    handled = index.of_trace(candidate.trace_id) if candidate.trace_id else set()
-    against = [(run, why) for run_id in sorted(handled) if (why := _against(candidate, run := index.runs[run_id]))]
-    if against:
-        considered = (Considered(run.run_id, run.place.where if run.place else "", why) for run, why in against)
-        return Resolution(Reason.CONTRADICTED, considered=tuple(considered))
-    if index.in_trace(candidate.trace_id).unreadable:
-        return Resolution(Reason.PAYLOAD_UNREADABLE)
-    return Resolution(Reason.PAYLOAD_ABSENT)
-
-
-def start_key(candidate: Candidate) -> StartKey:
-    """
-    Return what spans of one run share: OpenLLMetry notes the start once a run, and writes a span for each listing.
-
-    Spans of other names share it with no other span.
-    """
-    if candidate.span_name.startswith(LISTED) and not candidate.span_name.endswith(STREAM):
-        return candidate.service, candidate.scope, candidate.rule.name, candidate.start
-    return span_key(candidate)
-
-
-def span_key(candidate: Candidate) -> StartKey:
-    """Return what only the same span shares, sent again."""
-    return candidate.service, candidate.trace_id.hex(), candidate.span_id.hex(), candidate.start

@@ -19,8 +19,8 @@ from enricher.outcome import Reason
 from enricher.owners import assign
 from enricher.pipeline import Processed, mend
 from enricher.resolve import resolve
-from enricher.rungs import Resolution
 from enricher.scan import Failure, find, learn, learn_model_calls, tie_all
+from enricher.verdict import Resolution
 
 if TYPE_CHECKING:
     from enricher.evidence.collect import Evidence

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from enricher.evidence.payload import Usage
     from enricher.recognise import Candidate
-    from enricher.rungs import Resolution
+    from enricher.verdict import Resolution
 
 MODELS: Final = (Fact.REQUEST_MODEL, Fact.RESPONSE_MODEL)
 

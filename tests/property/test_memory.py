@@ -8,7 +8,6 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from enricher.outcome import Reason
 from enricher.owners import run_of
 from enricher.resolve import resolve
-from enricher.rungs import start_key
 from enricher.scan import Settings
 from tests.property.test_steps import items
 from tests.support.build import candidates_and_index, in_world, items_of, signals
@@ -37,7 +36,7 @@ def _has_one_start_a_run(found):
     candidates, index = candidates_and_index(found)
     starts = {}
     for candidate, resolution in zip(candidates, resolve(candidates, index), strict=True):
-        starts.setdefault(run_of(candidate, resolution), set()).add(start_key(candidate))
+        starts.setdefault(run_of(candidate, resolution), set()).add(candidate.start_key)
     return all(len(keys) < 2 for run_id, keys in starts.items() if run_id)
 
 

@@ -10,8 +10,8 @@ from enricher.outcome import Reason, Rung
 from enricher.owners import assign, has_counts, run_of
 from enricher.pipeline import process
 from enricher.resolve import resolve
-from enricher.rungs import Resolution, span_key
 from enricher.scan import Settings
+from enricher.verdict import Resolution
 from enricher.write import Policy
 from tests.support.build import (
     OPENLLMETRY_VERSIONS,
@@ -415,8 +415,8 @@ def test_who_owned_before_owns_still():
     (candidate,), _ = candidates_and_index([later])
 
     assert assigned(later, owned={run_id(): ("", "", "", 0)})[0].reason is Reason.NOT_OWNER
-    assert assigned(later, owned={run_id(): span_key(candidate)})[0].reason is Reason.ENRICHED
-    assert assigned(later, owned={run_id(): span_key(candidate)}, settled=False)[0].reason is Reason.ENRICHED
+    assert assigned(later, owned={run_id(): candidate.span_key})[0].reason is Reason.ENRICHED
+    assert assigned(later, owned={run_id(): candidate.span_key}, settled=False)[0].reason is Reason.ENRICHED
     assert assigned(openllmetry_span(OLD, more=SHOWN), owned={run_id(): ("", "", "", 0)})[0].reason is Reason.NOT_OWNER
 
 

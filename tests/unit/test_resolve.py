@@ -7,7 +7,7 @@ from enricher.evidence.index import Index
 from enricher.evidence.payload import Usage
 from enricher.outcome import IDENTITY, Reason, Rung
 from enricher.resolve import resolve
-from enricher.rungs import LATE_NS, Resolution
+from enricher.verdict import LATE_NS, Resolution
 from tests.support.build import (
     ANSWER,
     QUESTION,

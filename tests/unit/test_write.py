@@ -11,8 +11,8 @@ from enricher import write
 from enricher.evidence.payload import Usage
 from enricher.outcome import Considered, Reason, Rung
 from enricher.rules import Rule
-from enricher.rungs import Resolution
 from enricher.semconv import KEYS, Convention, Fact
+from enricher.verdict import Resolution
 from enricher.write import Change, Policy
 from tests.support.build import (
     MODEL,
