@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from enricher.deliver.lanes import MAX_BYTES
 from enricher.evidence.index import Index
+from enricher.learn import learn, learn_model_calls, name_of_span
 from enricher.otlp import shallow
 from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
@@ -25,16 +26,7 @@ from enricher.pipeline import Processed, mend
 from enricher.recent import Recent
 from enricher.resolve import resolve
 from enricher.rules import StandsFor
-from enricher.scan import (
-    Failure,
-    Found,
-    find,
-    learn,
-    learn_model_calls,
-    name_of_span,
-    tie_all,
-    whole_traces,
-)
+from enricher.scan import Failure, Found, find, tie_all, whole_traces
 from enricher.semconv import Fact
 from enricher.verdict import LATE_NS, Resolution
 

@@ -18,24 +18,14 @@ from typing import TYPE_CHECKING
 from enricher import write
 from enricher.defects import REPEATED_USAGE
 from enricher.evidence.index import Index
+from enricher.learn import learn, learn_found, learn_model_calls, stands_elsewhere
 from enricher.otlp import shallow
 from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, Outcome, Reason
 from enricher.owners import assign
 from enricher.resolve import resolve
-from enricher.scan import (
-    Failure,
-    Found,
-    Settings,
-    find,
-    learn,
-    learn_found,
-    learn_model_calls,
-    stands_elsewhere,
-    tie_all,
-    whole_traces,
-)
+from enricher.scan import Failure, Found, Settings, find, tie_all, whole_traces
 from enricher.verdict import Resolution
 
 if TYPE_CHECKING:

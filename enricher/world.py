@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from enricher.evidence.index import Index
+from enricher.learn import learn, learn_model_calls
 from enricher.otlp import shallow
 from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
@@ -19,7 +20,7 @@ from enricher.outcome import Reason
 from enricher.owners import assign
 from enricher.pipeline import Processed, mend
 from enricher.resolve import resolve
-from enricher.scan import Failure, find, learn, learn_model_calls, tie_all
+from enricher.scan import Failure, find, tie_all
 from enricher.verdict import Resolution
 
 if TYPE_CHECKING:

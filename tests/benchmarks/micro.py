@@ -21,7 +21,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from enricher import pipeline, scan
+from enricher import learn, pipeline, scan
 from enricher.config.model import Config
 from enricher.evidence.index import Index
 from enricher.otlp import shallow
@@ -44,7 +44,7 @@ def steps(request: bytes, settings: scan.Settings) -> Mapping[str, Callable[[], 
         "otlp.shallow.parse": lambda: shallow.parse(request),
         "  and serialise": lambda: shallow.parse(request).SerializeToString(),
         "scan.find (recognise)": lambda: scan.find(Haystack(request, parsed), settings, []),
-        "scan.learn (collect)": lambda: scan.learn(Signal.TRACES, sought, Index(), settings, []),
+        "learn.learn (collect)": lambda: learn.learn(Signal.TRACES, sought, Index(), settings, []),
         "pipeline.process": lambda: pipeline.process(Signal.TRACES, request, settings),
         "for comparison: full parse": lambda: ExportTraceServiceRequest.FromString(request),
     }

@@ -19,7 +19,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from enricher import scan
+from enricher import learn, scan
 from enricher.evidence import collect
 from enricher.evidence.index import Index
 from enricher.otlp import attributes as otlp
@@ -486,9 +486,9 @@ def candidates_and_index(items: Sequence[Item], order: Iterable[int] | None = No
     for number in range(len(items)) if order is None else order:
         signal, request = signals([items[number]])[0]
         sought = Haystack(request, shallow.parse(request))
-        scan.learn(signal, sought, index, settings, failures)
+        learn.learn(signal, sought, index, settings, failures)
         if signal is Signal.TRACES:
-            scan.learn_model_calls(sought, index)
+            learn.learn_model_calls(sought, index)
     spans = a_request(each for each in items if isinstance(each.message, Span))
     found = scan.find(Haystack(spans, shallow.parse(spans)), settings, failures)
     scan.tie_all(found, failures)

@@ -4,7 +4,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from enricher import pipeline, scan, write
+from enricher import learn, pipeline, scan, write
 from enricher.config import Config
 from enricher.errors import BadRequestError
 from enricher.evidence import collect
@@ -554,7 +554,7 @@ def test_f43_a_log_record_that_raises_is_told_and_the_others_are_read(monkeypatc
     monkeypatch.setattr(collect, "of_record", broken)
     failures, index = [], Index()
     request = a_request([a_log_record(RUN_TEXT, trace=2), a_log_record(RUN_TEXT)])
-    scan.learn(Signal.LOGS, Haystack(request, shallow.parse(request)), index, SETTINGS, failures)
+    learn.learn(Signal.LOGS, Haystack(request, shallow.parse(request)), index, SETTINGS, failures)
 
     assert [failure.where for failure in failures] == ["collect evidence"]
     assert index.runs.keys() == {run_id()}
@@ -564,7 +564,7 @@ def test_f38_a_log_record_that_cannot_be_decoded_is_no_evidence():
     item = a_log_record(RUN_TEXT)
     failures, index = [], Index()
     request = with_raw([item, item], {0: item.raw + b"\x1a\x02\xff\xfe"})
-    scan.learn(Signal.LOGS, Haystack(request, shallow.parse(request)), index, SETTINGS, failures)
+    learn.learn(Signal.LOGS, Haystack(request, shallow.parse(request)), index, SETTINGS, failures)
 
     assert failures == []
     assert index.runs.keys() == {run_id()}
