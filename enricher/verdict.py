@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from enricher.evidence.index import Index
     from enricher.evidence.known import Bare, KnownRun
-    from enricher.evidence.payload import Usage
+    from enricher.evidence.objects import Usage
     from enricher.recognise import Candidate
 
 LATE_NS: Final = 10_000_000_000

@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from enricher import semconv
 from enricher.defects import OVERRIDDEN_MODEL, SWAPPED_USAGE, confirmed, has_other_model
-from enricher.evidence.payload import MAX_COUNT
+from enricher.evidence.objects import MAX_COUNT
 from enricher.otlp.varint import varint
 from enricher.outcome import IDENTITY, Reason, Rung
 from enricher.semconv import Convention, Fact
@@ -24,7 +24,7 @@ from enricher.semconv import Convention, Fact
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from enricher.evidence.payload import Usage
+    from enricher.evidence.objects import Usage
     from enricher.recognise import Candidate
     from enricher.verdict import Resolution
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from enricher.evidence.collect import Evidence, Place
-from enricher.evidence.payload import Message, Run, Said, Usage
+from enricher.evidence.objects import Message, Run, Usage
+from enricher.evidence.payload import Said
 
 if TYPE_CHECKING:
     StartKey = tuple[str, str, str, int]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Iterator, MutableMapping
 
     from enricher.evidence.collect import Evidence, Place
-    from enricher.evidence.payload import Message
+    from enricher.evidence.objects import Message
 
     H = TypeVar("H", bound=Hashable)
     V = TypeVar("V", KnownRun, KnownMessage, KnownTrace, KnownBegun)

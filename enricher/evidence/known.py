@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from enricher.evidence.collect import Place
-    from enricher.evidence.payload import Message, Run, Usage
+    from enricher.evidence.objects import Message, Run, Usage
 
 DISAGREE: Final = ""
 """Stands for an id or a model of which payloads say different things."""

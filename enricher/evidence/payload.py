@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from enricher.evidence import bounded_json
+from enricher.evidence import bounded_json, objects
 from enricher.evidence.bounded_json import COUNT_FROM
-from enricher.otlp.attributes import digest
-from enricher.semconv import SAFE_ID, TERMINAL
+
+if TYPE_CHECKING:
+    from enricher.evidence.objects import Message, Run, Usage
 
 NEEDLES: Final = ("prompt_tokens", "assistant_id", "thread.run", "thread.message", "AgentFinish")
 """Texts of which every payload holds one."""
@@ -31,9 +32,6 @@ MAX_TEXT: Final = 16 << 20
 MAX_NODES: Final = 200_000
 """Values visited in one payload."""
 
-MAX_COUNT: Final = (1 << 63) - 1
-"""The largest integer that an attribute holds."""
-
 MAX_NESTED: Final = 3
 """How often JSON text may stand inside JSON text."""
 
@@ -43,43 +41,6 @@ CONVERSATION: Final = frozenset(
     {"content", "text", "arguments", "instructions", "prompt", "input", "inputs", "metadata", "value", "tools"}
 )
 """Keys of wrapping objects under which people's or models' words stand."""
-
-
-class Usage(NamedTuple):
-    """Token counts of one run. `cached` is a part of `prompt`, `reasoning` a part of `completion`."""
-
-    prompt: int
-    completion: int
-    total: int
-    cached: int | None = None
-    reasoning: int | None = None
-
-
-class Run(NamedTuple):
-    """One revision of a run. `usage` is set only where the run is finished: before, the API answers null."""
-
-    run_id: str
-    thread_id: str | None = None
-    assistant_id: str | None = None
-    model: str | None = None
-    status: str | None = None
-    usage: Usage | None = None
-
-    @property
-    def ended(self) -> bool:
-        """The run is finished in this revision."""
-        return self.status in TERMINAL or self.usage is not None
-
-
-class Message(NamedTuple):
-    """A message of a thread, or a step's word that its run wrote one. `created_at` orders messages of one thread."""
-
-    message_id: str
-    run_id: str | None = None
-    thread_id: str | None = None
-    from_assistant: bool = True
-    created_at: int | None = None
-    texts: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True)
@@ -197,24 +158,24 @@ def _read_listed_text(text: str, said: Said, nested: int) -> None:
 
 def _visit_object(value: dict[str, Any], said: Said, stack: list[tuple[Any, bool, bool]], *, alone: bool) -> None:
     kind = value.get("object")
-    if kind == "thread.run" or (kind is None and _is_run(value)):
-        run = _run(value)
+    if kind == "thread.run" or (kind is None and objects.is_run(value)):
+        run = objects.run(value)
         if run is None:
             said.unreadable = True
         else:
             said.runs.append(run)
     elif kind == "thread.run.step" or (kind is None and value.get("type") == "AgentFinish"):
         # What LangChain's agent finishes with names its run as a step does; what it returns are a model's words.
-        _step(value, said)
+        _read_step(value, said)
     elif kind == "thread.message":
-        message = _message(value)
+        message = objects.message(value)
         if message is not None:
             said.messages.append(message)
             if message.run_id:
                 said.mentioned.add(message.run_id)
     elif kind is None or kind == "list":
         if "prompt_tokens" in value and "completion_tokens" in value:
-            usage = _usage(value)
+            usage = objects.usage(value)
             if alone and usage is not None:
                 said.bare.append(usage)
             return
@@ -225,112 +186,9 @@ def _visit_object(value: dict[str, Any], said: Said, stack: list[tuple[Any, bool
         )
 
 
-def _is_run(value: dict[str, Any]) -> bool:
-    """Tell a run whose `object` was left out, as some serialisers do."""
-    return (
-        isinstance(value.get("id"), str)
-        and value["id"].startswith("run_")
-        and "status" in value
-        and ("thread_id" in value or "assistant_id" in value)
-    )
-
-
-def _run(value: dict[str, Any]) -> Run | None:
-    run_id = _id(value.get("id"))
-    if run_id is None:
-        return None
-    status = value.get("status")
-    status = status if isinstance(status, str) else None
-    usage = _usage(value.get("usage"))
-    return Run(
-        run_id=run_id,
-        thread_id=_id(value.get("thread_id")),
-        assistant_id=_id(value.get("assistant_id")),
-        model=_words(value.get("model")),
-        status=status,
-        # A count that the API shows before the end is not the run's count.
-        usage=usage if status is None or status in TERMINAL else None,
-    )
-
-
-def _step(value: dict[str, Any], said: Said) -> None:
-    """Read from a step only which message its run wrote. Its usage is a part of the run's and never added to it."""
-    run_id = _id(value.get("run_id"))
-    if run_id is None:
-        return
-    said.mentioned.add(run_id)
-    details = value.get("step_details")
-    created = details.get("message_creation") if isinstance(details, dict) else None
-    message_id = _id(created.get("message_id")) if isinstance(created, dict) else None
-    if message_id:
-        said.messages.append(
-            Message(message_id, run_id, _id(value.get("thread_id")), created_at=_count(value.get("created_at")))
-        )
-
-
-def _message(value: dict[str, Any]) -> Message | None:
-    message_id = _id(value.get("id"))
-    if message_id is None:
-        return None
-    content = value.get("content")
-    texts = []
-    for part in content if isinstance(content, list) else ():
-        text = part.get("text") if isinstance(part, dict) else None
-        words = text.get("value") if isinstance(text, dict) else text
-        if isinstance(words, str) and words:
-            texts.append(digest(words))
-    return Message(
-        message_id=message_id,
-        run_id=_id(value.get("run_id")),
-        thread_id=_id(value.get("thread_id")),
-        from_assistant=value.get("role") != "user",
-        created_at=_count(value.get("created_at")),
-        texts=tuple(texts),
-    )
-
-
-def _usage(value: Any) -> Usage | None:
-    """Return the counts if they are whole: both present, and the total, where it stands, their sum."""
-    if not isinstance(value, dict):
-        return None
-    prompt, completion = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens"))
-    if prompt is None or completion is None or prompt + completion > MAX_COUNT:
-        return None
-    if value.get("total_tokens") is not None and _count(value["total_tokens"]) != prompt + completion:
-        return None
-    # The Assistants API writes `prompt_token_details`; the plural is what its documentation and other APIs say.
-    cached = _detail(value, ("prompt_token_details", "prompt_tokens_details"), "cached_tokens")
-    reasoning = _detail(value, ("completion_tokens_details", "completion_token_details"), "reasoning_tokens")
-    return Usage(
-        prompt,
-        completion,
-        prompt + completion,
-        cached if cached is not None and cached <= prompt else None,
-        reasoning if reasoning is not None and reasoning <= completion else None,
-    )
-
-
-def _detail(value: dict[str, Any], outer: tuple[str, ...], inner: str) -> int | None:
-    for key in outer:
-        details = value.get(key)
-        count = _count(details.get(inner)) if isinstance(details, dict) else None
-        if count is not None:
-            return count
-    return None
-
-
-def _count(value: Any) -> int | None:
-    """Return a non-negative whole number. Log pipelines turn integers into doubles on their way."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT:
-        return value
-    return None
-
-
-def _id(value: Any) -> str | None:
-    return value if isinstance(value, str) and SAFE_ID.match(value) else None
-
-
-def _words(value: Any) -> str | None:
-    return value if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable() else None
+def _read_step(value: dict[str, Any], said: Said) -> None:
+    step = objects.step(value)
+    if step is not None:
+        run_id, message = step
+        said.mentioned.add(run_id)
+        said.messages += [message] if message is not None else []

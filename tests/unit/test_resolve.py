@@ -4,7 +4,7 @@ import pytest
 
 from enricher.evidence import files
 from enricher.evidence.index import Index
-from enricher.evidence.payload import Usage
+from enricher.evidence.objects import Usage
 from enricher.outcome import IDENTITY, Reason, Rung
 from enricher.resolve import resolve
 from enricher.verdict import LATE_NS, Resolution

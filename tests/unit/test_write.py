@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from enricher import write
-from enricher.evidence.payload import Usage
+from enricher.evidence.objects import Usage
 from enricher.outcome import Considered, Reason, Rung
 from enricher.rules import Rule
 from enricher.semconv import KEYS, Convention, Fact

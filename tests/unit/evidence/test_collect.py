@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from enricher.evidence import collect
 from enricher.evidence.collect import Place
-from enricher.evidence.payload import Usage
+from enricher.evidence.objects import Usage
 from enricher.otlp.attributes import MAX_ATTRIBUTES
 from enricher.semconv import ANY_RUN
 from tests.support.build import (

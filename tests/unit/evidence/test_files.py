@@ -13,7 +13,7 @@ from enricher.errors import CaptureError
 from enricher.evidence import bounded_json, exchanges, files, payload, plain_yaml
 from enricher.evidence.collect import Evidence, Place
 from enricher.evidence.index import Index
-from enricher.evidence.payload import Usage
+from enricher.evidence.objects import Usage
 from tests.support.build import (
     a_chat_completion,
     a_list,

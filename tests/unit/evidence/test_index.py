@@ -7,7 +7,7 @@ import pytest
 
 from enricher.evidence.index import Index
 from enricher.evidence.known import MOST
-from enricher.evidence.payload import Usage
+from enricher.evidence.objects import Usage
 from enricher.otlp.attributes import digest
 from tests.support.build import (
     ANSWER,

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from enricher.evidence import payload
-from enricher.evidence.payload import Message, Run, Usage
+from enricher.evidence.objects import Message, Run, Usage
 from enricher.otlp.attributes import digest
+from enricher.semconv import TERMINAL
 from tests.support.build import (
     ANSWER,
     CREATED,
@@ -73,7 +74,7 @@ def test_counts_of_an_unfinished_run_are_not_its_counts(status):
     assert (run.status, run.usage) == (status, None)
 
 
-@pytest.mark.parametrize("status", sorted(payload.TERMINAL))
+@pytest.mark.parametrize("status", sorted(TERMINAL))
 def test_counts_of_a_finished_run_are_its_counts(status):
     assert read(a_run_payload(status)).runs[0].usage == Usage(1200, 340, 1540)
 
