@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import orjson
 from google.protobuf import json_format
@@ -27,6 +26,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from enricher.errors import BadRequestError
+from enricher.otlp.json_fields import ID_SIZES, Field, fields_of
 from enricher.otlp.shallow import Signal
 
 if TYPE_CHECKING:
@@ -41,16 +41,6 @@ _REQUESTS: dict[Signal, type[Message]] = {
     Signal.METRICS: ExportMetricsServiceRequest,
 }
 _TOP_KEYS = {"resourceSpans": Signal.TRACES, "resourceLogs": Signal.LOGS, "resourceMetrics": Signal.METRICS}
-_ID_SIZES = {"trace_id": 16, "span_id": 8, "parent_span_id": 8}
-_DECIMAL = re.compile(r"-?[0-9]+")
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
-_INTEGERS = {
-    FieldDescriptor.CPPTYPE_INT32: "a signed integer of 32 bits",
-    FieldDescriptor.CPPTYPE_INT64: "a signed integer of 64 bits",
-    FieldDescriptor.CPPTYPE_UINT32: "an unsigned integer of 32 bits",
-    FieldDescriptor.CPPTYPE_UINT64: "an unsigned integer of 64 bits",
-}
-_NO_NUMBERS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
 class _MistakeError(Exception):
@@ -67,15 +57,6 @@ class _MistakeError(Exception):
 
 class _Twice(dict[str, Any]):
     """An object that has a key twice."""
-
-
-class _Field(NamedTuple):
-    name: str
-    repeated: bool
-    oneof: str
-    convert: Callable[[Any], Any] | None
-    """JSON value to field value, raising what `_assign` expects for a wrong one; None for a message."""
-    expected: str
 
 
 def decode(text: bytes, signal: Signal | None) -> tuple[Signal, bytes]:
@@ -174,7 +155,7 @@ def _fill(message: Message, value: Any, level: int) -> None:
         raise _MistakeError(f"expected an object, found {_describe(value)}")
     if level > MAX_LEVELS:
         raise _MistakeError(f"more than {MAX_LEVELS} objects of the schema inside one another")
-    fields = _fields(message.DESCRIPTOR)
+    fields = fields_of(message.DESCRIPTOR)
     chosen: set[str] = set()
     for key, inner in value.items():
         field = fields.get(key)
@@ -202,7 +183,7 @@ def _choose(oneof: str, chosen: set[str]) -> None:
     chosen.add(oneof)
 
 
-def _fill_list(target: Any, field: _Field, value: Any, level: int) -> None:
+def _fill_list(target: Any, field: Field, value: Any, level: int) -> None:
     if type(value) is not list:
         raise _MistakeError(f"expected an array, found {_describe(value)}")
     for index, inner in enumerate(value):
@@ -243,91 +224,6 @@ def _describe(value: Any) -> str:
             return "an object"
 
 
-@cache
-def _fields(descriptor: Descriptor) -> dict[str, _Field]:
-    """Return the fields that OTLP/JSON may set, by their one valid key: JSON name, lowerCamelCase (JSN-02)."""
-    return {
-        field.json_name: _Field(
-            field.name,
-            field.is_repeated,
-            field.containing_oneof.name if field.containing_oneof else "",
-            *_converter(field),
-        )
-        for field in descriptor.fields
-    }
-
-
-def _converter(field: FieldDescriptor) -> tuple[Callable[[Any], Any] | None, str]:
-    size = _ID_SIZES.get(field.name)
-    match field.type:
-        case FieldDescriptor.TYPE_MESSAGE:
-            return None, "an object"
-        case FieldDescriptor.TYPE_BYTES if size:
-            return partial(_id, size), f'{2 * size} hexadecimal digits or ""'
-        case FieldDescriptor.TYPE_BYTES:
-            return _bytes, "a string of base64"
-        case FieldDescriptor.TYPE_STRING:
-            return partial(_only, str), "a string without lone surrogates"
-        case FieldDescriptor.TYPE_BOOL:
-            return partial(_only, bool), "true or false"
-        case FieldDescriptor.TYPE_ENUM:
-            return _enum, "an integer of 32 bits, not the name of an enum value"
-        case FieldDescriptor.TYPE_DOUBLE:
-            return _double, 'a number, "NaN", "Infinity" or "-Infinity"'
-        case _:
-            return _integer, f"{_INTEGERS[field.cpp_type]}, plain or in quotes"
-
-
-def _id(size: int, value: Any) -> bytes:
-    found = bytes.fromhex(value)
-    # The text's own length as well, because fromhex skips blanks.
-    if len(found) not in (0, size) or len(value) != 2 * len(found):
-        raise ValueError
-    return found
-
-
-def _bytes(value: Any) -> bytes:
-    """Read base64 as protobuf's JSON mapping does: standard or URL-safe, padded or not."""
-    plain = value.rstrip("=").replace("-", "+").replace("_", "/")
-    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-
-
-def _only(kind: type, value: Any) -> Any:
-    if type(value) is not kind:
-        raise TypeError
-    return value
-
-
-def _enum(value: Any) -> int:
-    if type(value) is str:
-        raise TypeError
-    return _integer(value)
-
-
-def _integer(value: Any) -> int:
-    if type(value) is int:
-        return value
-    if type(value) is str and _DECIMAL.fullmatch(value):
-        return int(value)
-    if type(value) is float and value.is_integer():
-        return int(value)
-    raise ValueError
-
-
-def _double(value: Any) -> float:
-    if type(value) is str:
-        if value in _NO_NUMBERS:
-            return _NO_NUMBERS[value]
-        if not _NUMBER.fullmatch(value):
-            raise ValueError
-    elif type(value) not in (int, float):
-        raise TypeError
-    number = float(value)
-    if number in (float("inf"), float("-inf")):  # 1e400: not the infinity that somebody meant
-        raise OverflowError
-    return number
-
-
 # writing
 
 
@@ -358,7 +254,7 @@ def _find_ways(descriptor: Descriptor, above: frozenset[str]) -> Iterable[tuple[
     for field in descriptor.fields:
         child = field.message_type
         if child is None:
-            if field.type == FieldDescriptor.TYPE_BYTES and field.name in _ID_SIZES:
-                yield field.json_name, _ID_SIZES[field.name], None
+            if field.type == FieldDescriptor.TYPE_BYTES and field.name in ID_SIZES:
+                yield field.json_name, ID_SIZES[field.name], None
         elif child.full_name not in above and any(_find_ways(child, above | {child.full_name})):
             yield field.json_name, 0, child
