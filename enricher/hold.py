@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -24,29 +23,25 @@ from typing import TYPE_CHECKING
 import structlog
 
 from enricher import live
-from enricher.deliver.insist import FIRST_PAUSE, LONGEST_PAUSE
 from enricher.evidence import codec
 from enricher.live import Memory, Waiting
 from enricher.otlp import shallow
 from enricher.otlp.haystack import Haystack
-from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason
+from enricher.releases import Releases
 from enricher.scan import find, tie_all
-from enricher.storage import Batch, HeldSpan, StoreError, StoreFullError
+from enricher.storage import HeldSpan, StoreError
 from enricher.verdict import Resolution
-from enricher.waiting import at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from enricher.config.model import HoldConfig
     from enricher.evidence.collect import Evidence
+    from enricher.otlp.shallow import Signal
     from enricher.outcome import Outcome
     from enricher.scan import Failure, Settings
     from enricher.storage import Store
-
-    _Leaving = tuple[bytes, list[int]]
-    """A request and the rows of its spans, in its order; without bytes the rows are only deleted."""
 
 TICK = 0.05
 """Seconds between looks at deadlines: what is due together leaves together."""
@@ -99,7 +94,7 @@ class Hold:
         queued: Callable[[], None],
     ) -> None:
         self._config, self._settings, self._store = config, settings, store
-        self._destinations, self._note, self._queued = destinations, note, queued
+        self._note = note
         self.memory = Memory(one_owner=settings.policy.one_owner)
         self.counts = Counts()
         self._held: dict[int, _Held] = {}
@@ -109,8 +104,7 @@ class Hold:
         self._left_without: dict[str, None] = {}
         self._files_are_full = False
         self._ticking: asyncio.Task[None] | None = None
-        self._releasing: set[asyncio.Task[None]] = set()
-        self._stopping = asyncio.Event()
+        self._releases = Releases(store, destinations, queued)
 
     async def start(self) -> None:
         """Take over what the store holds and remembers, and begin to watch deadlines."""
@@ -137,9 +131,7 @@ class Hold:
             with suppress(asyncio.CancelledError):
                 await self._ticking
             self._ticking = None
-        self._stopping.set()
-        if self._releasing:
-            await asyncio.wait(self._releasing)
+        await self._releases.shutdown()
         self._write_down()
 
     def process(self, signal: Signal, request: bytes) -> live.Passing:
@@ -194,7 +186,7 @@ class Hold:
             await self._store.release(rows, [])
         except StoreError:
             # The client is not to wait for it.
-            self._start_release([(b"", [*rows])])
+            self._releases.begin([(b"", [*rows])])
 
     def admit(self, rows: Sequence[int], waiting: Sequence[Waiting]) -> None:
         """Let committed candidates wait; their request is as good as acknowledged."""
@@ -252,7 +244,7 @@ class Hold:
         self._note([], failures)
         if not candidates:
             # The rule that recognised it is gone: it leaves as it came.
-            self._start_release([(request, [row])])
+            self._releases.begin([(request, [row])])
             return
         above = (span.resource, span.resource_schema_url, span.scope, span.scope_schema_url)
         self._add(row, Waiting(candidates[0], *above, span.span), due)
@@ -322,48 +314,7 @@ class Hold:
             if resolution.usage is None and resolution.reason is not Reason.NOT_OWNER:
                 self._left_without |= dict.fromkeys(held.ids)
         self._note(outcomes, failures)
-        self._start_release([(body, [decided[number][0].row for number in numbers]) for body, numbers in requests])
-
-    def _start_release(self, requests: list[_Leaving]) -> None:
-        task = asyncio.create_task(self._move(requests))
-        self._releasing.add(task)
-        task.add_done_callback(self._releasing.discard)
-
-    async def _move(self, requests: list[_Leaving]) -> None:
-        delay = FIRST_PAUSE
-        pieces = deque([requests])
-        while pieces:
-            piece = pieces.popleft()
-            try:
-                await self._release_rows(piece)
-            except StoreError as error:
-                is_full = isinstance(error, StoreFullError) and not self._stopping.is_set()
-                if is_full and (smaller := _halves(piece)):
-                    # Several exporters' copies need room: a part of it, which makes more when it has been delivered.
-                    pieces.extendleft(reversed(smaller))
-                    continue
-                left = sum(len(rows) for each in (piece, *pieces) for _, rows in each)
-                _log.error("held spans cannot be moved to the queue", spans=left, error=str(error))
-                if self._stopping.is_set():
-                    # They are in the store still, and a restart finds them there.
-                    return
-                pieces.append(piece)
-                await at_most(delay, self._stopping)
-                delay = min(delay * 2, LONGEST_PAUSE)
-            else:
-                delay = FIRST_PAUSE
-                self._queued()
-
-    async def _release_rows(self, requests: Sequence[_Leaving]) -> None:
-        await self._store.release(
-            [row for _, rows in requests for row in rows],
-            [
-                Batch(destination, Signal.TRACES.value, body, len(rows))
-                for destination in self._destinations
-                for body, rows in requests
-                if body
-            ],
-        )
+        self._releases.begin([(body, [decided[number][0].row for number in numbers]) for body, numbers in requests])
 
     def _write_down(self) -> None:
         seen, owned = self.memory.index.journal or [], self.memory.recent.journal
@@ -372,14 +323,3 @@ class Hold:
             packed = [*map(codec.pack, seen), *(codec.pack_owner(*each) for each in owned)]
             self._store.remember([(expires, data) for data in packed])
             self.memory.index.journal, self.memory.recent.journal = [], []
-
-
-def _halves(requests: list[_Leaving]) -> list[list[_Leaving]]:
-    """Return in two what was to leave together; none if that is one span."""
-    if len(requests) > 1:
-        middle = len(requests) // 2
-        return [requests[:middle], requests[middle:]]
-    ((body, rows),) = requests
-    parts = shallow.halves(body)
-    middle = len(rows) // 2
-    return [[(part, some)] for (part, _), some in zip(parts, (rows[:middle], rows[middle:]), strict=False)]
