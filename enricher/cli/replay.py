@@ -11,10 +11,9 @@ from enricher.cli.options import ConfigFile, Inputs, Overrides, PayloadFiles  # 
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
 
-    from enricher.config import Config
+    from enricher.config import Config, Problem
     from enricher.deliver.grpc_exporter import GrpcExporter
     from enricher.otlp.shallow import Signal
     from enricher.recording import Mended
@@ -54,7 +53,7 @@ def replay(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
     from collections import Counter  # noqa: PLC0415 - only what is used is loaded: start-up time
 
     from enricher.cli.progress import reading  # noqa: PLC0415
-    from enricher.config import load  # noqa: PLC0415
+    from enricher.config import examine  # noqa: PLC0415
 
     if output is not None and endpoint is not None:
         raise typer.BadParameter("--output and --endpoint exclude each other")
@@ -62,8 +61,10 @@ def replay(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
         raise typer.BadParameter("one of --output, --endpoint and --expect is needed")
     if endpoint is not None:
         overrides = [*(overrides or []), f"exporters.otlp.endpoint={endpoint}"]
-        _warn(config, overrides)
-    loaded = load(config, overrides or [])
+    examined = examine(config, overrides or [])
+    if endpoint is not None:
+        _warn(examined.problems)
+    loaded = examined.usable()
     counts: Counter[str] = Counter()
     kept: list[tuple[Signal, bytes]] = []
     with reading(inputs, loaded, payloads, counts, output=output) as items:
@@ -83,11 +84,11 @@ def replay(  # noqa: PLR0913, PLR0917 - typer makes options of parameters
         raise typer.Exit(1)
 
 
-def _warn(config: Path | None, overrides: list[str]) -> None:
+def _warn(problems: Iterable[Problem]) -> None:
     """Say what is odd about the way to the endpoint, such as TLS to this machine: an endpoint is tried for a minute."""
-    from enricher.config import Severity, examine  # noqa: PLC0415
+    from enricher.config import Severity  # noqa: PLC0415
 
-    for problem in examine(config, overrides).problems:
+    for problem in problems:
         if problem.severity is Severity.WARNING and problem.dotted.startswith("exporters.otlp."):
             typer.echo(problem.render(), err=True)
 

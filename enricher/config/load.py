@@ -58,6 +58,13 @@ class Examination:
     config: Config | None
     problems: list[Problem]
 
+    def usable(self) -> Config:
+        """Return the configuration. Raises `ConfigError` with one line a mistake, all of them."""
+        if self.config is None:
+            errors = [problem for problem in self.problems if problem.severity is Severity.ERROR]
+            raise ConfigError([problem.render() for problem in errors])
+        return self.config
+
 
 def load(path: Path | None, overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> Config:
     """
@@ -65,11 +72,7 @@ def load(path: Path | None, overrides: Sequence[str] = (), environ: Mapping[str,
 
     Raises `ConfigError` with one line a mistake, all of them. Warnings are not said here: `examine` has them.
     """
-    examination = examine(path, overrides, environ)
-    if examination.config is None:
-        errors = [problem for problem in examination.problems if problem.severity is Severity.ERROR]
-        raise ConfigError([problem.render() for problem in errors])
-    return examination.config
+    return examine(path, overrides, environ).usable()
 
 
 def examine(path: Path | None, overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> Examination:
