@@ -49,10 +49,10 @@ def learn(  # noqa: PLR0913 - from a request into an index, with what dates and 
     own: set[tuple[bytes, bytes]] | None = None,
 ) -> set[str]:
     """
-    Put what a request's spans or log records say into the index, and return what it was said of (`named_by`).
+    Put what a request's spans or log records say into the index, and return of which ids and spans it was said.
 
-    `found` are spans of the request that are decoded already. `own` are the spans that may be candidates; of the others
-    is not remembered what stands on them.
+    Spans are named as `name_of_span` does. `found` are spans of the request that are decoded already. `own` are those
+    that may be candidates; of other spans is not remembered what stands on them.
     """
     touched: set[str] = set()
     decoded = {(id(each.items), each.at): (each.span, each.attributes) for each in found if each.span is not None}
