@@ -89,17 +89,16 @@ def _spans(requests):
 
 
 def _written(found, after):
-    """Return how many spans got counts of each run, those that began together being one, and how many had them."""
-    written, carried = {}, Counter()
+    """Return how many spans got counts of each run, and how many had them."""
+    written, carried = Counter(), Counter()
     for item in found:
         old, new = attributes(item.raw), attributes(after[item.span.span_id])
         if any(key in new and key not in old for key in COUNTS):
-            together = item.span.start_time_unix_nano if item.span.name.startswith("openai.") else item.span.span_id
-            written.setdefault(new.get("gen_ai.response.id"), set()).add((item.scope, together))
+            written[new.get("gen_ai.response.id")] += 1
         elif any(key in old for key in COUNTS):
             carried[new.get("gen_ai.response.id")] += 1
     written.pop(None, None)
-    return {run: len(spans) for run, spans in written.items()}, carried
+    return written, carried
 
 
 def _live(found, cut, deadlines=()):
