@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 from enricher.deliver.lanes import MAX_BYTES
@@ -174,13 +175,15 @@ def _with_owners(
     settled: Callable[[Candidate, Rung], bool] | None,
 ) -> list[Resolution]:
     """Leave usage only with the owners of the runs, whoever of the run's spans they are."""
+    within_reach = [not memory.recent.left_without(each) for each in candidates]
+    candidates, found = list(compress(candidates, within_reach)), list(compress(found, within_reach))
     here = set(map(id, candidates))
     run_ids = {
         run_id for each, its in zip(candidates, found, strict=True) if each.may_own and (run_id := run_of(each, its))
     }
     runs = [known for run_id in run_ids if (known := memory.index.runs.get(run_id))]
     tied = {id(each): each for each in (*memory.recent.tied(run_ids, runs), *memory.recent.carrying(runs))}
-    others = [each for number, each in tied.items() if number not in here]
+    others = [each for number, each in tied.items() if number not in here and not memory.recent.left_without(each)]
     found += resolve(others, memory.index, identity_only=True)
     return assign(
         [*candidates, *others],
@@ -196,8 +199,11 @@ def claim(candidates: Sequence[Candidate], resolutions: Sequence[Resolution], me
     for candidate, resolution in zip(candidates, resolutions, strict=True):
         if resolution.run is not None and candidate.rule.stands_for is StandsFor.RUN:
             memory.recent.claim(resolution.run.run_id, candidate, now)
-        if (run_id := run_of(candidate, resolution)) and has_counts(candidate, resolution):
-            memory.recent.own(run_id, candidate.span_key)
+        if has_counts(candidate, resolution):
+            if run_id := run_of(candidate, resolution):
+                memory.recent.own(run_id, candidate.span_key)
+        elif not any(candidate.own_pair or ()):
+            memory.recent.leave_without(candidate)
 
 
 def is_done(candidate: Candidate, resolution: Resolution) -> bool:

@@ -27,6 +27,7 @@ class Recent:
         self._claims: OrderedDict[tuple[str, StartKey], float] = OrderedDict()
         self.claimed: dict[str, set[StartKey]] = {}
         """By run, the starts of the spans that it was given to."""
+        self._without: set[int] = set()
         self.owners: OrderedDict[str, StartKey] = OrderedDict()
         """By run, whose its usage is."""
         self.journal: list[tuple[str, StartKey]] = []
@@ -55,6 +56,15 @@ class Recent:
         if run_id not in self.owners:
             self.owners[run_id] = owner
             self.journal.append((run_id, owner))
+
+    def leave_without(self, candidate: Candidate) -> None:
+        """Remember that a candidate has left without counts, its own or its run's."""
+        if id(candidate) in self._all:
+            self._without.add(id(candidate))
+
+    def left_without(self, candidate: Candidate) -> bool:
+        """Tell whether a candidate has left without counts: none can be written on it any more."""
+        return id(candidate) in self._without
 
     def twins(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Return the other candidates that began with one of these."""
@@ -111,6 +121,7 @@ class Recent:
         """Forget what was added before a time, and the oldest of what is more than `keep`."""
         while self._all and (next(iter(self._all.values()))[0] < before or len(self._all) > keep):
             number, (_, candidate) = self._all.popitem(last=False)
+            self._without.discard(number)
             for key in _keys(candidate):
                 known = self._by.get(key, {})
                 known.pop(number, None)

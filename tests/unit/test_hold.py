@@ -544,6 +544,20 @@ async def test_a_listing_of_a_run_whose_usage_left_with_an_earlier_one_gets_none
         assert [each.reason for each in stage.outcomes] == [Reason.ENRICHED, Reason.NOT_OWNER]
 
 
+async def test_a_listing_that_left_with_nothing_does_not_keep_a_later_one_from_owning(tmp_path):
+    """Every HTTP span is a trace of its own, and their records came after the first listing's deadline."""
+    listings = [openllmetry_span(OLD, number=n, trace=n, end=20 + n) for n in (1, 2)]
+    bodies = (a_list([a_message_payload()]), a_run_payload())
+    payloads = [an_http_span(body, trace=n, start=18, end=19, number=n) for n, body in enumerate(bodies, 60)]
+    async with a_stage(tmp_path, wait_duration="200ms") as stage:
+        await stage.take(listings[0])
+        await stage.left()
+        await stage.take(listings[1], *payloads)
+        await until(lambda: len(stage.outcomes) == 2)
+
+        assert [each.reason for each in stage.outcomes] == [Reason.PAYLOAD_ABSENT, Reason.ENRICHED]
+
+
 async def test_a_span_that_carries_usage_and_has_left_keeps_its_call_from_owning(tmp_path):
     """It lacked nothing that matters, and which run it was of shows by its trace alone."""
     whole = openllmetry_span(NEW, trace=1, start=10, end=20)
