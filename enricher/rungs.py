@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from enricher.outcome import Reason, Rung
+from enricher.outcome import Considered, Reason, Rung
 from enricher.verdict import (
     LATE_NS,
     Resolution,
@@ -217,6 +217,10 @@ def by_service(candidate: Candidate, index: Index, _: object, takers: Takers) ->
     }
     if found is not None and found.run is not None and rivals - {candidate.start_key}:
         return ambiguous({found.run.run_id}, index)
+    if found is not None and found.run is not None and found.run.unfinished > candidate.end:
+        # It was begun after the span had shown its answer, and said the same.
+        why = Considered(found.run.run_id, found.place, "was unfinished after the span ended")
+        return Resolution(Reason.CONTRADICTED, considered=(why,))
     return _if_all_are_known(found, candidate, index, candidate.service)
 
 

@@ -42,6 +42,8 @@ class KnownRun:
     """Where a finished revision with usage stands, or else any payload of the run."""
     answered: int = 0
     """The earliest end of a span, event or record that shows an answer of the run, or its end, in ns; 0 if none."""
+    unfinished: int = 0
+    """The earliest start of anything that shows the run unfinished, in ns; 0 if nothing does."""
     first: int = 0
     """The earliest start of any evidence of the run, in ns; 0 if unknown."""
     last: int = 0
@@ -79,6 +81,8 @@ class KnownRun:
         if run.ended:
             self.ended = True
             self.answered = earlier(self.answered, place.end)
+        else:
+            self.unfinished = earlier(self.unfinished, place.start)
         had = self.final is not None
         better = run.usage is not None and not had
         if self.place is None or better or (had == (run.usage is not None) and place < self.place):

@@ -976,6 +976,16 @@ def test_runs_elsewhere_in_space_or_time_are_not_the_spans(elsewhere):
     assert_undecided(found, Reason.PAYLOAD_ABSENT)
 
 
+@pytest.mark.parametrize(("seen", "reason"), [(20.5, Reason.CONTRADICTED), (11, Reason.ENRICHED)])
+def test_a_run_that_was_only_begun_when_the_span_had_ended_is_not_its_run(seen, reason):
+    """It says the same, and of the span's own nothing was recorded."""
+    begun_late = an_http_span(a_run_payload("queued", None), start=seen, end=seen + 0.1, trace=300)
+    (found,) = climb(openllmetry_span(OLD), begun_late, *apart(1, start=22))
+
+    assert found.reason is reason
+    assert (found.usage is None) is (reason is Reason.CONTRADICTED)
+
+
 @pytest.mark.parametrize("span", [openllmetry_span(OLD, service=""), openllmetry_span(OLD, answers=[])])
 def test_a_span_without_a_service_or_an_answer_is_not_looked_for_across_traces(span):
     (found,) = climb(span, *apart(1, service=span.service))
