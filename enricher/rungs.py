@@ -100,18 +100,19 @@ def by_text(candidate: Candidate, index: Index, *_: object) -> Resolution | None
     """Compare the span's answers with the messages of the trace's runs."""
     if not candidate.answers or not candidate.trace_id:
         return None
-    runs = possible_runs(candidate, index, index.named_in_trace(candidate.trace_id))
+    runs = index.named_in_trace(candidate.trace_id)
     found = _by_answers(Rung.TEXT, candidate, index, runs, index.of_trace(candidate.trace_id))
     return _if_all_are_known(found, candidate, index, candidate.trace_id)
 
 
 def _by_answers(rung: Rung, candidate: Candidate, index: Index, runs: set[str], handled: set[str]) -> Resolution | None:
     """Take the run that wrote the span's answers, if all that could have written them are known."""
-    matching = {run_id for run_id in runs if not index.runs[run_id].texts.keys().isdisjoint(candidate.answers)}
+    possible = possible_runs(candidate, index, runs)
+    matching = {run_id for run_id in possible if not index.runs[run_id].texts.keys().isdisjoint(candidate.answers)}
     if not matching:
         return None
     # A run whose answer nobody recorded may have said the same.
-    silent = {run_id for run_id in runs & handled if not index.runs[run_id].texts}
+    silent = {run_id for run_id in possible & handled if not index.runs[run_id].texts}
     # An answer that is no known run's may be the newest, and the span that of a run that nobody recorded.
     known = set().union(*(index.runs[run_id].texts for run_id in runs))
     if silent or not known.issuperset(candidate.answers):
@@ -201,14 +202,13 @@ def by_service(candidate: Candidate, index: Index, _: object, takers: Takers) ->
     }
     if not matching:
         return None
-    possible = possible_runs(candidate, index, matching)
     others = (
         run_id
         for run_id in index.silent(candidate.service, candidate.start)
         if could_be(run_id) and not has_other_counts(candidate, index.runs[run_id].usage)
     )
     silent = set(islice(others, NAMED))
-    found = _by_answers(Rung.SERVICE, candidate, index, possible | silent, silent)
+    found = _by_answers(Rung.SERVICE, candidate, index, matching | silent, silent)
     rivals = {
         each.start_key
         for answer in candidate.answers

@@ -884,6 +884,20 @@ def test_a_usage_object_in_a_log_record_without_a_time_decides():
     assert decided(climb(openllmetry_span(OLD), record)[0]) == (Rung.BARE_USAGE, None, FIRST)
 
 
+@pytest.mark.parametrize("trace", [1, 2])
+def test_an_older_answer_of_a_run_with_other_counts_is_no_unknown_one(trace):
+    """The span lists its whole thread, and its own counts say which of the two runs is its."""
+    messages = [a_message_payload(text, number=n, run=n) for n, text in ((1, "One."), (2, ANSWER))]
+    (found,) = climb(
+        openllmetry_span("0.34.0", usage=(900, 250), answers=["One.", ANSWER]),
+        final(1, thread=1, trace=trace),
+        final(2, thread=1, trace=trace),
+        an_http_span(a_list(messages), start=19, end=19.5, trace=trace),
+    )
+
+    assert decided(found) == (Rung.TEXT if trace == 1 else Rung.SERVICE, run_id(2), SECOND)
+
+
 # ---- across traces
 
 
