@@ -22,7 +22,7 @@ from enricher.otlp import shallow
 from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, IDENTITY, Outcome, Reason, Rung
-from enricher.owners import assign, has_counts, run_of
+from enricher.owners import assign, has_counts, run_of, share
 from enricher.pipeline import Processed, mend
 from enricher.recent import Recent
 from enricher.resolve import resolve
@@ -147,7 +147,8 @@ def climb(
             found = resolve(everyone, memory.index, claimed=memory.recent.claimed, identity_only=True)
         else:
             found = resolve(everyone, memory.index, settled, memory.recent.claimed)
-        return (_with_owners(everyone, found, memory, settled) if memory.one_owner else found)[: len(candidates)]
+        owned = _with_owners(everyone, found, memory, settled) if memory.one_owner else share(everyone, found)
+        return owned[: len(candidates)]
     except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
         failures.append(Failure("resolve", traceback.format_exc()))
         return [Resolution(Reason.STEP_FAILED)] * len(candidates)

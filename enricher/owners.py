@@ -106,6 +106,14 @@ def assign(
     return out
 
 
+def share(candidates: Sequence[Candidate], resolutions: Sequence[Resolution]) -> list[Resolution]:
+    """Return the resolutions, without usage on calls that do not show the run's end: all other spans may have it."""
+    return [
+        _without(each, Reason.NOT_OWNER) if each.usage is not None and not candidate.may_own else each
+        for candidate, each in zip(candidates, resolutions, strict=True)
+    ]
+
+
 def _rank(candidate: Candidate, resolution: Resolution) -> Rank:
     """
     Return what puts the span with the best claim first.

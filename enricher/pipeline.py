@@ -23,7 +23,7 @@ from enricher.otlp import shallow
 from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, Outcome, Reason
-from enricher.owners import assign
+from enricher.owners import assign, share
 from enricher.resolve import resolve
 from enricher.scan import Failure, Found, Settings, find, tie_all, whole_traces
 from enricher.verdict import Resolution
@@ -80,6 +80,8 @@ def process(signal: Signal, request: bytes, settings: Settings) -> Processed:
         if settings.policy.one_owner:
             # A span with a better claim may be in any other request.
             resolutions = assign(candidates, resolutions, index, settled=lambda _: False)
+        else:
+            resolutions = share(candidates, resolutions)
     except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
         out.failures.append(Failure("resolve", traceback.format_exc()))
         resolutions = [Resolution(Reason.STEP_FAILED)] * len(candidates)

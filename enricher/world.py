@@ -17,7 +17,7 @@ from enricher.otlp import shallow
 from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason
-from enricher.owners import assign
+from enricher.owners import assign, share
 from enricher.pipeline import Processed, mend
 from enricher.resolve import resolve
 from enricher.scan import Failure, find, tie_all
@@ -73,8 +73,9 @@ class World:
     def _resolve(self) -> list[Resolution]:
         try:
             resolutions = resolve(self._candidates, self._index)
-            one_owner = self._settings.policy.one_owner
-            return assign(self._candidates, resolutions, self._index) if one_owner else resolutions
+            if self._settings.policy.one_owner:
+                return assign(self._candidates, resolutions, self._index)
+            return share(self._candidates, resolutions)
         except Exception:  # noqa: BLE001 - a bug in a step must not cost a span
             self.failures.append(Failure("resolve", traceback.format_exc()))
             return [Resolution(Reason.STEP_FAILED)] * len(self._candidates)

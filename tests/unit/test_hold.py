@@ -597,6 +597,7 @@ async def test_all_that_show_the_end_get_it_where_that_is_asked_for(tmp_path):
     settings = Settings(policy=Policy(one_owner=False))
     async with a_stage(tmp_path, settings=settings, wait_duration="200ms") as stage:
         await stage.take(_a_look(1), _a_look(2))
+        await stage.take(_a_look(3, status="in_progress"))
         await stage.left()
 
-        assert [each.reason for each in stage.outcomes] == [Reason.ENRICHED] * 2
+        assert [each.reason for each in stage.outcomes] == [Reason.NOT_OWNER, *[Reason.ENRICHED] * 2]

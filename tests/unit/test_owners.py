@@ -400,11 +400,27 @@ def test_what_carries_counts_of_a_run_that_another_owns_gets_no_more_of_them():
     assert written[1] == {"gen_ai.conversation.id": thread_id()}
 
 
-def test_all_may_be_asked_for():
+def test_all_that_show_the_end_may_be_asked_for():
     policy = Policy(one_owner=False)
-    polls = [poll("queued", 1), poll(number=2), poll(number=3)]
+    polls = [poll("queued", 1), openinference_span(number=2), poll(number=3), poll(number=4)]
 
-    assert with_usage(*polls, policy=policy) == [1, 2, 3]
+    assert with_usage(*polls, policy=policy) == [3, 4]
+
+
+def test_without_memory_all_that_show_the_end_get_the_usage_too():
+    request = a_request([poll("queued", 1), poll(number=2), poll(number=3)])
+    out = process(Signal.TRACES, request, Settings(policy=Policy(one_owner=False)))
+
+    assert [COUNTS[0] in attributes(raw) for raw in items_of(out.request)] == [False, True, True]
+
+
+@pytest.mark.parametrize("version", OPENLLMETRY_VERSIONS)
+def test_all_listings_of_a_run_may_be_asked_for(version):
+    listings = [openllmetry_span(version, number=n, trace=1, end=20 + n) for n in (1, 2)]
+    payload = an_http_span(a_run_payload(), start=18, end=19, number=61)
+
+    (totals,) = {tuple(with_usage(*listings, payload, policy=Policy(one_owner=False)))}
+    assert totals == (1, 2)
 
 
 # what is known of owners
