@@ -22,7 +22,7 @@ from enricher.otlp import shallow
 from enricher.otlp.haystack import Haystack
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, IDENTITY, Outcome, Reason, Rung
-from enricher.owners import assign, has_counts, run_of, share
+from enricher.owners import assign, has_counts, listing_of, run_of, share
 from enricher.pipeline import Processed, mend
 from enricher.recent import Recent
 from enricher.resolve import resolve
@@ -205,6 +205,8 @@ def claim(candidates: Sequence[Candidate], resolutions: Sequence[Resolution], me
                 memory.recent.own(run_id, candidate.span_key)
         elif not any(candidate.own_pair or ()):
             memory.recent.leave_without(candidate)
+        if listing := listing_of(candidate, resolution):
+            memory.recent.own(listing, candidate.span_key, lasting=False)
 
 
 def is_done(candidate: Candidate, resolution: Resolution) -> bool:

@@ -35,6 +35,17 @@ def run_of(candidate: Candidate, resolution: Resolution) -> str:
     return next(iter(candidate.run_ids)) if len(candidate.run_ids) == 1 else ""
 
 
+def listing_of(candidate: Candidate, resolution: Resolution) -> str:
+    """
+    Return what is shared by listings of one run that nothing names, each with its counts; else an empty text.
+
+    Their start is noted once a run; on a coarser clock than nanoseconds two runs can share one.
+    """
+    if run_of(candidate, resolution) or not any(candidate.own_pair or ()) or not candidate.start % 100:
+        return ""
+    return "" if candidate.start_key == candidate.span_key else f"{candidate.start_key} {candidate.own_pair}"
+
+
 def has_counts(candidate: Candidate, resolution: Resolution) -> bool:
     """Tell whether the span leaves with its run's counts."""
     return resolution.reason not in WITHOUT_COUNTS and (
@@ -77,7 +88,7 @@ def assign(
     then the call must not be written on yet.
     """
     doubled = _carried(candidates, resolutions, index) - owned.keys()
-    out = list(resolutions)
+    out = _with_repeats(candidates, resolutions, owned)
     spans_of: dict[str, list[int]] = {}
     for i, (candidate, each) in enumerate(zip(candidates, out, strict=True)):
         run_id = run_of(candidate, each)
@@ -103,6 +114,22 @@ def assign(
                 continue
             repeated = candidate.may_own and candidate.own_pair is not None and not mine
             out[i] = (each if mine else _without(each, Reason.NOT_OWNER))._replace(repeats=repeated)
+    return out
+
+
+def _with_repeats(
+    candidates: Sequence[Candidate], resolutions: Sequence[Resolution], owned: Mapping[str, StartKey]
+) -> list[Resolution]:
+    """Return the resolutions, those marked that repeat the counts of another listing of a run that nothing names."""
+    out = list(resolutions)
+    listings: dict[str, list[int]] = {}
+    for i, (candidate, each) in enumerate(zip(candidates, resolutions, strict=True)):
+        if listing := listing_of(candidate, each):
+            listings.setdefault(listing, []).append(i)
+    for listing, spans in listings.items():
+        first = owned.get(listing) or candidates[min(spans, key=lambda i: _rank(candidates[i], out[i]))].span_key
+        for i in spans:
+            out[i] = out[i]._replace(repeats=candidates[i].span_key != first)
     return out
 
 

@@ -29,7 +29,7 @@ class Recent:
         """By run, the starts of the spans that it was given to."""
         self._without: set[int] = set()
         self.owners: OrderedDict[str, StartKey] = OrderedDict()
-        """By run, whose its usage is."""
+        """By run, or by what else is known of it (`owners.listing_of`), whose its usage is."""
         self.journal: list[tuple[str, StartKey]] = []
         """Owners that were added, for whoever writes them down."""
 
@@ -51,11 +51,12 @@ class Recent:
         self._claims.move_to_end((run_id, key))
         self.claimed.setdefault(run_id, set()).add(key)
 
-    def own(self, run_id: str, owner: StartKey) -> None:
-        """Remember on which span a run's usage left; the first is the owner."""
+    def own(self, run_id: str, owner: StartKey, *, lasting: bool = True) -> None:
+        """Remember on which span a run's usage left; the first is the owner. Only what is `lasting` is written down."""
         if run_id not in self.owners:
             self.owners[run_id] = owner
-            self.journal.append((run_id, owner))
+            if lasting:
+                self.journal.append((run_id, owner))
 
     def leave_without(self, candidate: Candidate) -> None:
         """Remember that a candidate has left without counts, its own or its run's."""

@@ -9,6 +9,7 @@ import structlog
 
 from enricher import live
 from enricher.config.model import HoldConfig, RetryConfig
+from enricher.defects import REPEATED_USAGE
 from enricher.deliver.backoff import Backoff
 from enricher.deliver.counts import Counts
 from enricher.deliver.drain import Drain
@@ -542,6 +543,15 @@ async def test_a_listing_of_a_run_whose_usage_left_with_an_earlier_one_gets_none
         await until(lambda: len(stage.outcomes) == 2)
 
         assert [each.reason for each in stage.outcomes] == [Reason.ENRICHED, Reason.NOT_OWNER]
+
+
+async def test_a_listing_that_repeats_counts_which_have_left_is_told_as_such(tmp_path):
+    """Nothing tells of which run the two are; that the later has the smaller id does not matter."""
+    async with a_stage(tmp_path) as stage:
+        for number in (2, 1):
+            await stage.take(openllmetry_span("0.34.0", number=number, trace=number, end=20, usage=(1200, 340)))
+
+        assert [each.defects for each in stage.outcomes] == [(), (REPEATED_USAGE,)]
 
 
 async def test_a_listing_that_left_with_nothing_does_not_keep_a_later_one_from_owning(tmp_path):

@@ -208,6 +208,22 @@ def test_of_spans_that_openllmetry_writes_for_each_listing_the_first_owns(versio
         assert [found[span.span.span_id].repeats for span in spans] == [False, *[version not in ("0.15.0", OLD)] * 2]
 
 
+@pytest.mark.parametrize("version", OPENLLMETRY_VERSIONS[2:])
+def test_listings_that_carry_counts_of_a_run_that_nothing_names_are_told_as_repeated(version):
+    same = {"usage": (1200, 340), "end": 20}
+    first, again = (openllmetry_span(version, number=n, trace=n, **same) for n in (1, 2))
+    others = [
+        openllmetry_span(version, number=3, trace=3, usage=(900, 250), end=20),
+        openllmetry_span(version, number=4, trace=4, start=11, **same),
+    ]
+    found = assigned(again, *others, first)
+
+    assert [each.repeats for each in found] == [True, False, False, False]
+    assert [each.repeats for each in assigned(first, again, settled=False)] == [False, True]
+    coarse = [openllmetry_span(version, number=n, trace=n, start=10.000000011, **same) for n in (1, 2)]
+    assert [each.repeats for each in assigned(*coarse)] == [False, False]
+
+
 def test_a_listing_that_shows_the_answer_owns_before_one_that_came_too_early():
     early = openllmetry_span(OLD, number=1, answers=[], end=15)
     later = openllmetry_span(OLD, number=2, end=20)
