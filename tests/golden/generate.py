@@ -1,5 +1,5 @@
 """
-Recorded cases, one for every reason and every rung, and a few for rules and policies: what goes in, what comes out.
+Recorded cases, one for every reason, rung and rule, and a few for policies: what goes in, what comes out.
 
 Each is a directory: `input.jsonl` (OTLP/JSON lines, traces and logs), `expected.jsonl`, `outcome.txt` (what `explain`
 says), and `config.yaml` where the defaults are not meant. What JSON cannot hold is a `.binpb`, one request. Inputs are
@@ -54,6 +54,7 @@ from tests.support.families import (
     langfuse_span,
     logfire_span,
     mlflow_span,
+    older_logfire_span,
     openinference_span,
 )
 
@@ -100,6 +101,10 @@ def _listing(*messages: object, span: int = 60, start: float = 20, trace: int = 
 
 def _question() -> dict[str, object]:
     return a_message_payload(QUESTION, number=900, run=None, role="user", created=0)
+
+
+def _of_a_fork(attributes: dict[str, object]) -> Item:
+    return a_span("openai.assistant.run", attributes, number=1, scope=("acme.openai", "1"), start=10, end=20)
 
 
 COMPLETE = {
@@ -252,6 +257,11 @@ OTHERS = {
         ],
         [a_log_record(as_json(a_run_payload()), seconds=20)],
     ),
+    "rule_unscoped_stream": _case(
+        [a_span("openai.assistant.run_stream", {"app.run": as_json(a_run_payload())}, number=1, scope=("", ""))]
+    ),
+    "rule_forked_genai": _case([_of_a_fork({"gen_ai.operation.name": "chat"})], [_final()]),
+    "rule_forked_model": _case([_of_a_fork({"gen_ai.request.model": MODEL})], [_final()]),
     "rule_of_the_user": _case(
         [a_span("invoke_agent tutor", {"app.run": as_json(a_run_payload())}, number=1, scope=("acme.agents", "1"))],
         config=(
@@ -274,6 +284,15 @@ OTHERS = {
             logfire_span(f"/threads/{thread_id()}/runs", answered=None, number=5, start=18),
         ]
     ),
+    # It writes no ids; the path names the run. What a step took is a part of what the run took.
+    "logfire_older": _case(
+        [
+            older_logfire_span(number=1, start=12),
+            older_logfire_span(usage=(1200, 340), number=2, start=14),
+            older_logfire_span(usage=(1200, 340), number=3, start=16),
+            older_logfire_span(f"{RUN_PATH}/steps/step_1", (900, 250), model=None, number=4, start=18),
+        ]
+    ),
     # 1.1 calls the whole and its beginning alike; both the whole and the last poll carry the usage.
     "azure_agents": _case(
         [
@@ -286,6 +305,14 @@ OTHERS = {
     "azure_agents_process_run": _case(
         [azure_span("process_thread_run", "failed", (0, 0), number=1, start=10, end=15.5)]
     ),
+    "azure_agents_tools": _case(
+        [
+            azure_span("submit_tool_outputs", "queued", number=2, parent=1, start=12, end=13),
+            azure_span("get_thread_run", "completed", (1200, 340), number=3, parent=1, start=14, end=15),
+        ]
+    ),
+    # The betas name the thread alone.
+    "azure_projects": _case([azure_span("process_thread_run", None, number=1, start=10, end=20)], [_final(trace=2)]),
     # A function and the one that it calls return the same run; a third returns it before it has ended.
     "langfuse": _case(
         [

@@ -1,4 +1,4 @@
-"""Recorded cases come out as they were recorded; every reason and every rung has one."""
+"""Recorded cases come out as they were recorded; every reason, every rung and every rule has one."""
 
 import os
 
@@ -6,6 +6,7 @@ import pytest
 
 from enricher.expect import differences
 from enricher.outcome import Reason, Rung
+from enricher.rules import BUILT_IN
 from tests.golden import generate
 from tests.golden.generate import CASES, DIRECTORY, REASONS, RUNGS
 
@@ -61,6 +62,12 @@ def test_every_rung_has_a_case_that_it_decides():
     for rung in Rung:
         said = (DIRECTORY / rung / "outcome.txt").read_text(encoding="utf-8")
         assert f"  decided by   {rung}: " in said
+
+
+def test_every_rule_has_a_case_in_which_it_recognises():
+    said = "".join(path.read_text(encoding="utf-8") for path in DIRECTORY.glob("*/outcome.txt"))
+
+    assert [rule.name for rule in BUILT_IN if f"  rule         {rule.name}, " not in said] == []
 
 
 def test_every_directory_is_a_case():
