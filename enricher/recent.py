@@ -22,7 +22,8 @@ class Recent:
     """Look-up of candidates by what can make them rivals: trace, answers within a service, start, thread, and run."""
 
     def __init__(self) -> None:
-        self._all: OrderedDict[int, tuple[float, Candidate]] = OrderedDict()
+        self._all: OrderedDict[Hashable, tuple[float, Candidate]] = OrderedDict()
+        """By the span; only the latest of copies that a client sent again."""
         self._by: dict[Hashable, dict[int, Candidate]] = {}
         self._claims: OrderedDict[tuple[str, StartKey], float] = OrderedDict()
         self.claimed: dict[str, set[StartKey]] = {}
@@ -37,12 +38,17 @@ class Recent:
         return len(self._all)
 
     def add(self, candidate: Candidate, now: float) -> None:
-        """Remember a candidate; the same object only once, and no poll of an unfinished run: it is nobody's rival."""
-        is_rival = candidate.may_own or candidate.rule.stands_for is StandsFor.RUN
-        if is_rival and id(candidate) not in self._all:
-            self._all[id(candidate)] = (now, candidate)
-            for key in _keys(candidate):
-                self._by.setdefault(key, {})[id(candidate)] = candidate
+        """Remember a candidate instead of an earlier copy; no poll of an unfinished run, which is nobody's rival."""
+        if not candidate.may_own and candidate.rule.stands_for is not StandsFor.RUN:
+            return
+        span = _span(candidate)
+        if span in self._all:
+            if self._all[span][1] is candidate:
+                return
+            self._remove(span)
+        self._all[span] = (now, candidate)
+        for key in _keys(candidate):
+            self._by.setdefault(key, {})[id(candidate)] = candidate
 
     def claim(self, run_id: str, candidate: Candidate, now: float) -> None:
         """Remember that a run was given to a candidate."""
@@ -60,7 +66,7 @@ class Recent:
 
     def leave_without(self, candidate: Candidate) -> None:
         """Remember that a candidate has left without counts, its own or its run's."""
-        if id(candidate) in self._all:
+        if self._all.get(_span(candidate), (0.0, None))[1] is candidate:
             self._without.add(id(candidate))
 
     def left_without(self, candidate: Candidate) -> bool:
@@ -118,16 +124,19 @@ class Recent:
             found |= self._by.get(key, {})
         return list(found.values())
 
+    def _remove(self, span: Hashable) -> None:
+        _, candidate = self._all.pop(span)
+        self._without.discard(id(candidate))
+        for key in _keys(candidate):
+            known = self._by.get(key, {})
+            known.pop(id(candidate), None)
+            if not known:
+                self._by.pop(key, None)
+
     def forget(self, before: float, keep: int) -> None:
         """Forget what was added before a time, and the oldest of what is more than `keep`."""
         while self._all and (next(iter(self._all.values()))[0] < before or len(self._all) > keep):
-            number, (_, candidate) = self._all.popitem(last=False)
-            self._without.discard(number)
-            for key in _keys(candidate):
-                known = self._by.get(key, {})
-                known.pop(number, None)
-                if not known:
-                    self._by.pop(key, None)
+            self._remove(next(iter(self._all)))
         while self._claims and (next(iter(self._claims.values())) < before or len(self._claims) > keep):
             (run_id, start), _ = self._claims.popitem(last=False)
             starts = self.claimed.get(run_id, set())
@@ -137,6 +146,11 @@ class Recent:
         # A run may be looked at again long afterwards.
         while len(self.owners) > keep:
             self.owners.popitem(last=False)
+
+
+def _span(candidate: Candidate) -> Hashable:
+    # Spans without ids are told apart by nothing.
+    return (candidate.service, candidate.trace_id, candidate.span_id) if any(candidate.span_id) else id(candidate)
 
 
 def _keys(candidate: Candidate) -> list[Hashable]:

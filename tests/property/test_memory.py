@@ -16,7 +16,7 @@ from tests.support.passing import through_memory
 
 def _is_of_one_mind(found):
     """Tell whether no two payloads contradict each other: what identity wrote at once, a later one cannot take back."""
-    _, index = candidates_and_index(found)
+    candidates, index = candidates_and_index(found)
     of_one_mind = all(
         not run.conflicting
         and len(run.threads) < 2
@@ -28,16 +28,22 @@ def _is_of_one_mind(found):
         of_one_mind
         and all(len(runs) < 2 for runs in index._named_on_span.values())
         and all(len(message.run_ids) < 2 for message in index.messages.values())
+        # Counts that stand on a span without a run are believed at once, as those of the run that it names.
+        and all(
+            len({bare.usage for bare in index.in_trace(each.trace_id).bare}) < 2 - bool(each.run_ids)
+            for each in candidates
+        )
     )
 
 
-def _has_one_start_a_run(found):
-    """Tell whether no run has whole spans of several starts: whichever of them leaves first owns it (decision 6)."""
+def _spans_of_runs(found):
+    """Return the starts of the spans of each run that they are tied to, and which spans these are."""
     candidates, index = candidates_and_index(found)
-    starts = {}
+    spans = {}
     for candidate, resolution in zip(candidates, resolve(candidates, index), strict=True):
-        starts.setdefault(run_of(candidate, resolution), set()).add(candidate.start_key)
-    return all(len(keys) < 2 for run_id, keys in starts.items() if run_id)
+        if run_id := run_of(candidate, resolution):
+            spans.setdefault(run_id, {}).setdefault(candidate.start_key, set()).add(candidate.span_id)
+    return spans.values()
 
 
 def _spans(requests):
@@ -52,7 +58,10 @@ def _values(raw):
 @settings(max_examples=300)
 def test_arrival_in_any_order_gives_what_replay_gives_or_less(data):
     found = data.draw(items())
-    assume(_is_of_one_mind(found) and _has_one_start_a_run(found))
+    of_runs = _spans_of_runs(found)
+    # Whichever of several spans of a run leaves first owns it (decision 6); others than listings are not tied together.
+    assume(_is_of_one_mind(found) and all(len(starts) < 2 for starts in of_runs))
+    listings = {span for starts in of_runs for spans in starts.values() if len(spans) > 1 for span in spans}
     order = data.draw(st.permutations(found))
     recorded = signals(*([each] for each in order))
     sent = {each.message.span_id: each.message for each in found if isinstance(each.message, Span)}
@@ -69,6 +78,9 @@ def test_arrival_in_any_order_gives_what_replay_gives_or_less(data):
         if raw != replayed[span_id]:
             ours, theirs = _values(raw), _values(replayed[span_id])
             more = {key: value for key, value in ours.items() if theirs.get(key) != value}
+            if span_id in listings:
+                # One of them has it, this or another: `test_owner_properties`.
+                more = {key: value for key, value in more.items() if not key.startswith("gen_ai.usage.")}
             # What the span states itself is carried on at once; contradicting evidence may come afterwards.
             assert set(more.values()) <= _own_counts(sent[span_id])
 

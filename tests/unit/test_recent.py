@@ -1,0 +1,39 @@
+"""Which candidates a stage remembers, so that one that is decided later knows of its rivals."""
+
+import pytest
+
+from enricher import live
+from enricher.otlp.shallow import Signal
+from enricher.scan import Settings
+from tests.support.build import a_request, a_run_payload, as_json, openllmetry_span
+
+OLD = "0.33.12"
+SHOWN = {"app.run": as_json(a_run_payload())}
+
+
+def remembered(*spans):
+    """Return how many candidates a stage remembers that got these one after the other."""
+    memory = live.Memory()
+    for now, span in enumerate(spans):
+        live.process(Signal.TRACES, a_request([span]), Settings(), memory, float(now), room=10)
+    return memory.recent
+
+
+@pytest.mark.parametrize("more", [{}, SHOWN])
+def test_f37_a_span_that_is_sent_again_and_again_is_remembered_once(more):
+    """Else a client in a storm of retries would make every later look at the run dearer."""
+    assert len(remembered(*[openllmetry_span(OLD, number=1, more=more)] * 50)) == 1
+
+
+def test_spans_without_ids_are_told_apart():
+    assert len(remembered(*[openllmetry_span(OLD, number=0)] * 3)) == 3
+
+
+def test_a_copy_that_is_sent_again_is_remembered_as_long_as_if_it_were_the_first():
+    recent = remembered(
+        openllmetry_span(OLD, number=1), openllmetry_span(OLD, number=2), openllmetry_span(OLD, number=1)
+    )
+    recent.forget(1.5, 10)
+    assert len(recent) == 1
+    recent.forget(2.5, 10)
+    assert len(recent) == 0
