@@ -41,7 +41,7 @@ WORDS: dict[Reason, str] = {
     Reason.FROM_SPAN: "what was lacking followed from the span itself; no payload was needed",
     Reason.ENRICHED: "the evidence points at exactly one run, and what it says was inserted",
     Reason.PAYLOAD_ABSENT: "no recorded payload that could belong to the span was found",
-    Reason.PAYLOAD_UNREADABLE: "a payload was recorded, but it is cut off or not JSON",
+    Reason.PAYLOAD_UNREADABLE: "a payload was recorded, but it is cut off, not JSON, or the run's id in it is masked",
     Reason.RUN_IN_PROGRESS: "the run is known, but every recorded payload of it shows it unfinished, without usage",
     Reason.USAGE_ABSENT: "the run is known, but no recorded payload of it holds usage",
     Reason.AMBIGUOUS: "two or more runs could be the span's, and nothing tells which",

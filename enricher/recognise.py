@@ -22,12 +22,12 @@ from enricher.semconv import (
     PROVIDER_OF_OPENINFERENCE,
     RUN_ID,
     RUN_STATUS,
-    SAFE_ID,
     SPOKEN,
     TERMINAL,
     THREAD_ID,
     Convention,
     Fact,
+    is_id,
     served_by_azure,
 )
 
@@ -194,8 +194,8 @@ def _note(said: dict[Fact, set[str | int]], facts: tuple[Fact, ...], scalar: str
 
 def _is_id(key: str, text: str) -> bool:
     if key in ID_KEYS:
-        return SAFE_ID.match(text) is not None
-    return (RUN_ID.match(text) or THREAD_ID.match(text)) is not None and not SPOKEN.match(key)
+        return is_id(text)
+    return (RUN_ID.match(text) or THREAD_ID.match(text)) is not None and is_id(text) and not SPOKEN.match(key)
 
 
 @lru_cache(maxsize=8)
@@ -216,7 +216,7 @@ def tie(described: Candidate, attributes: Attributes) -> None:
 def _message_ids(values: Mapping[str, AnyValue], numbered: list[str]) -> tuple[str, ...]:
     keys = _in_order("gen_ai.response.", ".id", numbered) or ["gen_ai.message.id"]
     texts = [otlp.text(values[key]) for key in keys if key in values]
-    return tuple([text for text in texts if text and MESSAGE_ID.match(text)])
+    return tuple([text for text in texts if text and MESSAGE_ID.match(text) and is_id(text)])
 
 
 def _answers(values: Mapping[str, AnyValue], numbered: list[str]) -> tuple[tuple[bytes, ...], frozenset[bytes]]:

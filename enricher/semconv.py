@@ -125,7 +125,13 @@ THREAD_ID: Final = re.compile(r"thread_(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{16,121}\Z")
 MESSAGE_ID: Final = re.compile(r"msg_[A-Za-z0-9_-]{1,124}\Z")
 
 SAFE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
-"""The only ids that are believed at all: they become dictionary keys, log fields and attribute values."""
+"""What ids are made of: they become dictionary keys, log fields and attribute values."""
+
+MASKED: Final = re.compile(
+    r"redact|x{6}|(?:^|_)(?:[x-]{3,}|masked|hidden|removed|filtered|scrubbed|anonymi[sz]ed|null|none|undefined)_*\Z",
+    re.IGNORECASE,
+)
+"""What stands where an id was taken out: as the id of every run, it would make one of all."""
 
 NAME: Final = re.compile(r"[^\s{}\[\]\"]{1,256}\Z")
 """Names of providers and models, and ids. What else stands under their keys, a whole payload say, is not one."""
@@ -154,6 +160,11 @@ AZURE_HOST: Final = re.compile(
     re.IGNORECASE,
 )
 """Hosts at which Azure serves OpenAI's API."""
+
+
+def is_id(text: str) -> bool:
+    """Tell whether a text can be the id of one thing: the only ids that are believed at all."""
+    return SAFE_ID.match(text) is not None and MASKED.search(text) is None
 
 
 def served_by_azure(address: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from enricher.otlp.attributes import digest
-from enricher.semconv import SAFE_ID, TERMINAL
+from enricher.semconv import TERMINAL, is_id
 
 MAX_COUNT: Final = (1 << 63) - 1
 """The largest integer that an attribute holds."""
@@ -161,7 +161,7 @@ def _count(value: Any) -> int | None:
 
 
 def _id(value: Any) -> str | None:
-    return value if isinstance(value, str) and SAFE_ID.match(value) else None
+    return value if isinstance(value, str) and is_id(value) else None
 
 
 def _words(value: Any) -> str | None:

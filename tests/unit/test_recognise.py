@@ -297,7 +297,7 @@ def test_an_id_counts_under_any_key_of_an_id(key):
         "run_1 and more",
         " run_1",
         "run_1\n",
-        "run_" + "x" * 125,
+        "run_" + "y" * 125,
         "Run_1",
         "run-1",
         b"run_1",
@@ -362,7 +362,15 @@ def test_message_ids_come_in_the_order_of_their_numbers():
     assert described(*ids.items()).message_ids == tuple(message_id(n + 1) for n in (0, 2, 9, 10))
 
 
-@pytest.mark.parametrize("value", ["", "chatcmpl-1", "msg_", "msg 1", 5, b"\xff"])
+@pytest.mark.parametrize("key", ["gen_ai.response.id", "gen_ai.conversation.id", "app.id"])
+@pytest.mark.parametrize("value", ["run_REDACTED", "thread_REDACTED", "run_XXXXXXXXXXXXXXXXXXXXXXXX"])
+def test_what_stands_where_an_id_was_taken_out_is_none(key, value):
+    found = described((key, value))
+
+    assert (found.run_ids, found.thread_ids) == (set(), set())
+
+
+@pytest.mark.parametrize("value", ["", "chatcmpl-1", "msg_", "msg 1", "msg_REDACTED", 5, b"\xff"])
 def test_message_ids_that_are_none_are_left_out(value):
     assert described(("gen_ai.response.0.id", value), ("gen_ai.response.1.id", message_id())).message_ids == (
         message_id(),

@@ -1229,6 +1229,21 @@ def test_nothing_is_found_where_nothing_is_recorded(attributes):
     assert_undecided(found, Reason.PAYLOAD_ABSENT)
 
 
+def test_runs_whose_ids_were_taken_out_are_not_taken_for_one():
+    masked = {"id": "__REDACTED__", "thread_id": "__REDACTED__"}
+    elsewhere = an_http_span(a_run_payload(**masked), start=18, trace=2)
+    polled = an_http_span(a_run_payload("in_progress", None, **masked), start=12)
+
+    assert_undecided(climb(openllmetry_span(OLD), polled, elsewhere)[0], Reason.PAYLOAD_UNREADABLE)
+
+
+def test_a_message_whose_run_id_was_taken_out_names_no_run():
+    message = a_message_payload() | {"run_id": "__REDACTED__"}
+    elsewhere = an_http_span(a_run_payload(id="__REDACTED__"), start=18, trace=2)
+
+    assert_undecided(climb(openllmetry_span(NEW, usage=None), listing(message), elsewhere)[0], Reason.PAYLOAD_ABSENT)
+
+
 def test_genuine_zeros_are_usage():
     (found,) = climb(openllmetry_span(OLD), an_http_span(a_run_payload("failed", (0, 0)), start=12))
 

@@ -106,11 +106,36 @@ def test_an_object_of_no_kind_that_lacks_a_runs_fields_is_no_run(left_out):
     assert read(a_run_payload(object=..., **left_out)).runs == []
 
 
-@pytest.mark.parametrize("bad", [None, 5, "", "run_/../../etc", "run id", "x" * 129, "run_\n"])
+@pytest.mark.parametrize("bad", [None, 5, "", "run_/../../etc", "run id", "y" * 129, "run_\n"])
 def test_f35_a_run_with_an_id_that_is_not_safe_is_unreadable(bad):
     said = read(a_run_payload(id=bad))
 
     assert (said.runs, said.unreadable) == ([], True)
+
+
+MASKED = [
+    "__REDACTED__",
+    "REDACTED",
+    "run_redacted_1",
+    "XXXX",
+    "run_" + "x" * 24,
+    "run_abxxxxxx12",
+    "xxxx-xxxx",
+    "run_null",
+]
+
+
+@pytest.mark.parametrize("masked", MASKED)
+def test_a_run_whose_id_was_taken_out_is_unreadable(masked):
+    """All runs share what stands there, so it would make one run of all."""
+    said = read(a_run_payload(id=masked))
+
+    assert (said.runs, said.unreadable) == ([], True)
+
+
+@pytest.mark.parametrize("short", ["run_1", "run_0", "run_x", "run_none1", "run_" + "0" * 24])
+def test_an_id_that_only_resembles_what_stands_for_one_is_believed(short):
+    assert [each.run_id for each in read(a_run_payload(id=short)).runs] == [short]
 
 
 @pytest.mark.parametrize("bad", [None, 5, "thread/1", {"id": "thread_1"}])
