@@ -59,6 +59,10 @@ ID_KEYS: Final = frozenset({"gen_ai.response.id", "gen_ai.thread.run.id", "gen_a
 """Keys that promise an id, so that anything that begins like one is believed."""
 
 
+NONE: Final[frozenset[str]] = frozenset()
+"""One object for all candidates that name nothing: a hundred thousand may be remembered."""
+
+
 @dataclass(slots=True)
 class Candidate:
     """A recognised span: what it says, what it lacks, and by what it can be tied to a run. Holds no text."""
@@ -78,8 +82,8 @@ class Candidate:
     """Facts that the span states itself, in either vocabulary, without contradiction."""
     missing: tuple[tuple[Fact, str], ...]
     """Facts and the keys, of those that were asked for, that the span lacks."""
-    run_ids: set[str]
-    thread_ids: set[str]
+    run_ids: frozenset[str]
+    thread_ids: frozenset[str]
     azure: bool
     """The span's own address is one at which Azure serves the API."""
     served_by: str
@@ -166,8 +170,8 @@ def candidate(  # noqa: PLR0913 - a span does not know what stands above it
         standing=standing,
         own=own,
         missing=tuple([each for each in _wanted(conventions) if each[1] not in standing]),
-        run_ids=run_ids,
-        thread_ids=thread_ids,
+        run_ids=frozenset(run_ids) if run_ids else NONE,
+        thread_ids=frozenset(thread_ids) if thread_ids else NONE,
         azure=azure,
         served_by=served_by,
         defects=_defects(span.name, scope, said, own),

@@ -170,7 +170,7 @@ def _note_what_is_shown(described: Candidate, span: Span, attributes: Attributes
     """Note which run the answer on a call's span is of, and whether it shows the run's end."""
     for each in collect.of_span(span, attributes, described.service, settings.payload_attributes):
         for run in each.said.runs:
-            described.run_ids.add(run.run_id)
+            described.run_ids |= {run.run_id}
             described.may_own = described.may_own or run.ended
 
 

@@ -5,7 +5,7 @@ import pytest
 from enricher import live
 from enricher.otlp.shallow import Signal
 from enricher.scan import Settings
-from tests.support.build import a_request, a_run_payload, as_json, openllmetry_span
+from tests.support.build import a_request, a_run_payload, as_json, candidates_and_index, openllmetry_span
 
 OLD = "0.33.12"
 SHOWN = {"app.run": as_json(a_run_payload())}
@@ -37,3 +37,14 @@ def test_a_copy_that_is_sent_again_is_remembered_as_long_as_if_it_were_the_first
     assert len(recent) == 1
     recent.forget(2.5, 10)
     assert len(recent) == 0
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_who_began_together_is_found_until_it_is_forgotten(number):
+    recent = remembered(*(openllmetry_span(OLD, number=each, trace=each) for each in range(1, number + 1)))
+    candidates = candidates_and_index([openllmetry_span(OLD, number=9, trace=9)])[0]
+
+    assert sorted(each.span_id[-1] for each in recent.twins(candidates)) == list(range(1, number + 1))
+    for gone in range(1, number + 1):
+        recent.forget(gone - 0.5, 10)
+        assert sorted(each.span_id[-1] for each in recent.peers(candidates)) == list(range(gone + 1, number + 1))
