@@ -151,7 +151,7 @@ def by_trace(candidate: Candidate, index: Index, taken: AbstractSet[str], takers
     if not runs:
         return None
     if not any(index.runs[run_id].final for run_id in runs):
-        return missing_usage(index, runs)
+        return missing_usage(candidate, index, runs)
     found = ambiguous(runs, index) if others else decide_checked(Rung.TRACE, candidate, index, runs)
     return _if_all_are_known(found, candidate, index, candidate.trace_id)
 

@@ -111,7 +111,7 @@ def decide(rung: Rung, candidate: Candidate, index: Index, run_ids: set[str]) ->
     if usage is None and run.final is None and bare:
         usage, place = bare.usage, bare.place.where
     if usage is None:
-        return missing_usage(index, run_ids)._replace(rung=rung, run=run, place=place, considered=considered)
+        return missing_usage(candidate, index, run_ids)._replace(rung=rung, run=run, place=place, considered=considered)
     return Resolution(Reason.ENRICHED, rung, run, usage, place, considered)
 
 
@@ -135,11 +135,14 @@ def bare_on_span(candidate: Candidate, index: Index) -> Bare | None:
     return min(found, key=lambda bare: bare.place)
 
 
-def missing_usage(index: Index, run_ids: Iterable[str]) -> Resolution:
+def missing_usage(candidate: Candidate, index: Index, run_ids: Iterable[str]) -> Resolution:
     """Say why the runs give no usage."""
     runs = [index.runs[run_id] for run_id in sorted(run_ids)]
     if any(run.conflicting for run in runs):
         reason = Reason.PAYLOAD_CONFLICT
+    elif index.in_trace(candidate.trace_id).unreadable and not any(run.ended for run in runs):
+        # The URL beside a payload that is cut off still names the run, and earlier polls may be whole.
+        reason = Reason.PAYLOAD_UNREADABLE
     elif any(run.shown and not run.ended for run in runs):
         reason = Reason.RUN_IN_PROGRESS
     else:

@@ -1220,6 +1220,21 @@ def test_a_payload_that_is_cut_off_is_unreadable():
     assert_undecided(found, Reason.PAYLOAD_UNREADABLE)
 
 
+@pytest.mark.parametrize("polls", [[], [an_http_span(a_run_payload("in_progress", None), start=12)]])
+def test_a_cut_off_payload_is_named_although_its_url_or_an_earlier_poll_names_the_run(polls):
+    url = f"https://api.openai.com/v1/threads/{thread_id()}/runs/{run_id()}"
+    cut = an_http_span(as_json(a_run_payload())[:400], url=url, start=18)
+
+    assert_undecided(climb(openllmetry_span(OLD), *polls, cut)[0], Reason.PAYLOAD_UNREADABLE)
+
+
+def test_a_cut_off_payload_beside_a_run_that_ended_without_usage_is_not_what_is_missing():
+    ended = an_http_span(a_run_payload("cancelled", None), start=18)
+    cut = an_http_span(as_json(a_run_payload())[:400], start=12)
+
+    assert_undecided(climb(openllmetry_span(OLD), cut, ended)[0], Reason.USAGE_ABSENT)
+
+
 @pytest.mark.parametrize(
     "attributes", [{}, {"output.value": "__REDACTED__"}, {"app.limits": '{"max_prompt_tokens": 5000}'}]
 )
