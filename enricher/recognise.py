@@ -158,9 +158,9 @@ def candidate(  # noqa: PLR0913 - a span does not know what stands above it
         standing |= {each.key: None for each in span.attributes if each.key in FACT_OF_KEY and each.key not in standing}
     own = {fact: next(iter(each)) for fact, each in said.items() if len(each) == 1}
     return Candidate(
-        trace_id=span.trace_id,
-        span_id=span.span_id,
-        parent_span_id=span.parent_span_id,
+        trace_id=otlp.valid_id(span.trace_id),
+        span_id=otlp.valid_id(span.span_id),
+        parent_span_id=otlp.valid_id(span.parent_span_id),
         span_name=span.name,
         service=service,
         scope=f"{scope[0]} {scope[1]}".strip(),

@@ -214,7 +214,7 @@ def whole_traces(parsed: shallow.Request, trace_ids: set[bytes]) -> set[bytes]:
             span = Span.FromString(item)
             if span.trace_id in spans:
                 spans[span.trace_id].add(span.span_id)
-                parents[span.trace_id].add(span.parent_span_id)
+                parents[span.trace_id].add(otlp.valid_id(span.parent_span_id))
     return {t for t in spans if b"" in parents[t] and parents[t] - {b""} <= spans[t]}
 
 

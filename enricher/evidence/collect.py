@@ -76,28 +76,30 @@ def of_span(
     urls = tuple([(path[1], path[3] or path[2] or "") for text in paths if (path := RUN_URL.search(text))])
     if urls:
         found.append((f"URL of span {_shown(span.name)}", Said()))
+    trace_id, span_id = otlp.valid_id(span.trace_id), otlp.valid_id(span.span_id)
     if found:
         azure = _azure(attributes)
         start, end = span.start_time_unix_nano, span.end_time_unix_nano
         for where, said in found:
-            place = Place(where, service, span.trace_id, span.span_id, start, end)
+            place = Place(where, service, trace_id, span_id, start, end)
             yield Evidence(place, said, () if said else urls, azure)
     for event in span.events:
         for key, value, text in otlp.read(event.attributes):
             if said := _said(key, value, text, extra_keys):
                 at = event.time_unix_nano
                 where = f"attribute {_shown(key)} of event {_shown(event.name)} of span {_shown(span.name)}"
-                yield Evidence(Place(where, service, span.trace_id, span.span_id, at, at), said)
+                yield Evidence(Place(where, service, trace_id, span_id, at, at), said)
 
 
 def of_record(record: LogRecord, service: str, extra_keys: frozenset[str] = frozenset()) -> Iterator[Evidence]:
     """Yield what the body and the attributes of a log record say."""
     at = record.time_unix_nano or record.observed_time_unix_nano
+    trace_id, span_id = otlp.valid_id(record.trace_id), otlp.valid_id(record.span_id)
     places = [("log body", "", record.body, record.body.string_value)]
     places += [(f"attribute {_shown(k)} of a log record", k, v, t) for k, v, t in otlp.read(record.attributes)]
     for where, key, value, text in places:
         if said := _said(key, value, text, extra_keys):
-            yield Evidence(Place(where, service, record.trace_id, record.span_id, at, at), said)
+            yield Evidence(Place(where, service, trace_id, span_id, at, at), said)
 
 
 def _azure(attributes: Attributes) -> bool | None:

@@ -1,4 +1,4 @@
-"""Reading attributes without assuming what kind of value they hold."""
+"""Reading ids and attributes without assuming what they hold."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ MAX_ATTRIBUTES = 4096
 
 MAX_DEPTH = 32
 """Levels of nesting read. A full parse refuses more than 47 anyway."""
+
+
+def valid_id(raw: bytes) -> bytes:
+    """Return a trace's or span's id; nothing for one of zeros alone, which is what OTLP calls none."""
+    return raw if raw.strip(b"\0") else b""
 
 
 def first_values(attributes: Iterable[KeyValue]) -> dict[str, AnyValue]:

@@ -224,6 +224,13 @@ def test_the_only_run_of_a_part_of_a_trace_does_not(items, missing):
     assert TOTAL not in attributes(next(raw for raw in items_of(processed.request) if b"assistant.run" in raw))
 
 
+def test_a_root_whose_parent_is_written_as_zeros_is_one():
+    span = openllmetry_span(OLD, number=1)
+    span.message.parent_span_id = bytes(8)
+
+    assert reasons(run(span, an_http_span(a_run_payload(), number=2, parent=1, start=18))) == [Reason.ENRICHED]
+
+
 def test_a_trace_without_a_root_is_not_whole():
     items = [openllmetry_span(OLD, number=2, parent=3), an_http_span(a_run_payload(), number=3, parent=2, start=18)]
 

@@ -180,6 +180,17 @@ def test_a_span_without_an_id_holds_no_payload_of_its_own():
     assert found.rung is None
 
 
+def test_ids_of_zeros_are_none():
+    """Everything without a trace would else be one trace."""
+    span = openllmetry_span(OLD, number=0)
+    others = [an_http_span(a_run_payload(), start=12, number=8), a_log_record(as_json(a_run_payload()))]
+    for each in (span, *others):
+        each.message.trace_id = bytes(16)
+    others[1].message.span_id = bytes(8)
+    for other in others:
+        assert climb(span, other)[0].rung is None
+
+
 # ---- run id
 
 
