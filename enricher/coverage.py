@@ -61,7 +61,7 @@ ADVICE_WORDS: Final[dict[Advice, str]] = {
     Advice.RECORD_OWN_RUN: "the only run in reach is another's: record the bodies of this one's retrievals",
     Advice.RECORD_WHOLE_RUN: "only a part of the run was recorded: record the whole answer, which names the model",
     Advice.LIFT_LIMIT: "the answer is cut off before its usage: raise the limit on attribute lengths "
-    "(OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT), or record answers in logs or files",
+    "(OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT), or record answers in logs or files; if its ids are masked, leave them",
     Advice.REPAIR: "the span says other counts than the recorded answer: enrichment.on_conflict: repair writes the "
     "answer's where an id ties the two",
     Advice.NO_USAGE: "the run's recorded answers hold no usage: nothing is known that could be written",
