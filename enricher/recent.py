@@ -163,7 +163,7 @@ class Recent:
 
 def _span(candidate: Candidate) -> Hashable:
     # Spans without ids are told apart by nothing.
-    return (candidate.service, candidate.trace_id, candidate.span_id) if any(candidate.span_id) else id(candidate)
+    return (candidate.service, candidate.trace_id, candidate.span_id) if candidate.span_id else id(candidate)
 
 
 def _keys(candidate: Candidate) -> list[Hashable]:
