@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 
@@ -164,7 +165,13 @@ AZURE_HOST: Final = re.compile(
 
 def is_id(text: str) -> bool:
     """Tell whether a text can be the id of one thing: the only ids that are believed at all."""
-    return SAFE_ID.match(text) is not None and MASKED.search(text) is None
+    return SAFE_ID.match(text) is not None and not _is_masked(text)
+
+
+@lru_cache(maxsize=1024)
+def _is_masked(text: str) -> bool:
+    """Tell whether a text of an id's letters and length is a mask. Ids recur: a run is polled, its thread is named."""
+    return MASKED.search(text) is not None
 
 
 def served_by_azure(address: str) -> bool:
