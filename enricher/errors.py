@@ -29,11 +29,14 @@ class ConfigError(EnricherError):
 
 
 class CaptureError(EnricherError):
-    """A recorded file, or a part of it, cannot be read. Requests read from it before the offset are good."""
+    """
+    A recorded file, or a part of it, cannot be read. Requests read from it before the offset are good.
 
-    def __init__(self, path: str, offset: int, what: str) -> None:
-        # What is wrong with the file as a whole stands at no byte of it.
-        super().__init__(f"{path}: byte {offset}: {what}" if offset else f"{path}: {what}")
+    What is wrong with the file as a whole stands at no byte of it: the offset is None.
+    """
+
+    def __init__(self, path: str, offset: int | None, what: str) -> None:
+        super().__init__(f"{path}: {what}" if offset is None else f"{path}: byte {offset}: {what}")
         self.path = path
         self.offset = offset
         self.what = what

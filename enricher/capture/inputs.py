@@ -84,14 +84,14 @@ class Inputs:
             self.bytes_read = before
         for given in self._searched:
             if given not in fruitful:
-                yield CaptureError(given, 0, "no OTLP found there")
+                yield CaptureError(given, None, "no OTLP found there")
 
     def refuse_output(self, path: str) -> None:
         """Raise `CaptureError` if writing to `path` would overwrite one of the inputs."""
         target = os.path.realpath(path)
         for source in self._sources:
             if isinstance(source, _Source) and source.spooled is None and os.path.realpath(source.path) == target:
-                raise CaptureError(path, 0, "the output is one of the inputs; write to another file")
+                raise CaptureError(path, None, "the output is one of the inputs; write to another file")
 
     def _read(self, source: _Source) -> Iterator[Item]:
         try:
@@ -107,7 +107,7 @@ class Inputs:
                 stream = Stream(pieces_of(file, source.size, self._count))
                 yield from requests(stream, form, source.path, hint_of(source.path))
         except OSError as error:
-            yield CaptureError(source.path, 0, f"cannot be read: {error.strerror}")
+            yield CaptureError(source.path, None, f"cannot be read: {error.strerror}")
 
     def _count(self, size: int) -> None:
         self.bytes_read += size
@@ -179,7 +179,7 @@ def _find(given: str, resources: ExitStack) -> Iterator[_Source | CaptureError]:
         status = os.stat(given)  # noqa: PTH116 - Path("") is the current directory, and nobody means that
     except OSError as error:
         if not _MAGIC.intersection(given):
-            raise CaptureError(given, 0, f"cannot be read: {error.strerror}") from None
+            raise CaptureError(given, None, f"cannot be read: {error.strerror}") from None
         yield from _match(given)
         return
     if stat.S_ISDIR(status.st_mode):
@@ -191,7 +191,7 @@ def _find(given: str, resources: ExitStack) -> Iterator[_Source | CaptureError]:
             with Path(given).open("rb") as pipe:
                 yield _spool(given, pipe, resources)
         except OSError as error:
-            raise CaptureError(given, 0, f"cannot be read: {error.strerror}") from None
+            raise CaptureError(given, None, f"cannot be read: {error.strerror}") from None
 
 
 def _spool(given: str, pipe: IO[bytes], resources: ExitStack) -> _Source:
@@ -207,11 +207,11 @@ def _match(pattern: str) -> Iterator[_Source | CaptureError]:
     try:
         found = sorted(base.glob(str(rest)))
     except (ValueError, OSError) as error:
-        raise CaptureError(pattern, 0, f"cannot be used as a pattern: {error}") from None
+        raise CaptureError(pattern, None, f"cannot be used as a pattern: {error}") from None
     if not any(part.startswith(".") for part in rest.parts):
         found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(base).parts)]
     if not found:
-        raise CaptureError(pattern, 0, "matches nothing")
+        raise CaptureError(pattern, None, "matches nothing")
     for path in found:
         if path.is_dir():
             yield from _search(str(path), pattern)
@@ -224,7 +224,7 @@ def _search(directory: str, given: str) -> Iterator[_Source | CaptureError]:
     errors: list[CaptureError] = []
 
     def note(error: OSError) -> None:
-        errors.append(CaptureError(str(error.filename), 0, f"cannot be searched: {error.strerror}"))
+        errors.append(CaptureError(str(error.filename), None, f"cannot be searched: {error.strerror}"))
 
     found: list[Path] = []
     for root, directories, files in os.walk(directory, onerror=note):

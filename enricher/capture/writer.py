@@ -37,7 +37,7 @@ class Writer:
         if encoding is None:
             raise CaptureError(
                 path,
-                0,
+                None,
                 f"the name does not say how to write it; expected one that ends in {', '.join(ENCODINGS)}, "
                 f"with {' or '.join(COMPRESSIONS)} behind it to compress, or - for standard output",
             )

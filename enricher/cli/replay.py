@@ -192,7 +192,7 @@ def _differs(expect: str, kept: list[tuple[Signal, bytes]]) -> bool:
     try:
         lines = list(differences(wanted, kept))
     except BadRequestError as error:
-        raise CaptureError(expect, 0, str(error)) from None
+        raise CaptureError(expect, None, str(error)) from None
     for line in lines:
         typer.echo(line)
     typer.echo(f"{len(lines)} differences" if lines else f"no difference from {expect}", err=True)

@@ -49,7 +49,7 @@ def read(data: bytes, name: str) -> Iterator[Item]:
     `name` is what people shall read: it goes into places and errors as it is.
     """
     if len(data) > MAX_DOCUMENT:
-        yield CaptureError(name, 0, too_large("file"))
+        yield CaptureError(name, None, too_large("file"))
         return
     start = first(data)
     try:
@@ -68,7 +68,7 @@ def read(data: bytes, name: str) -> Iterator[Item]:
     except BoundedJsonError as error:
         yield CaptureError(name, error.at, str(error))
     except PlainYamlError as error:
-        yield CaptureError(name, 0, f"a cassette that cannot be read: {error}")
+        yield CaptureError(name, None, f"a cassette that cannot be read: {error}")
 
 
 def too_large(what: str) -> str:
@@ -110,7 +110,7 @@ def cut_off(name: str, at: int) -> CaptureError:
 
 def _whole_lines(data: bytes, name: str) -> Iterator[Item]:
     if not any(looks_like_json(line) for _, block in _blocks(data) for line in block.split(b"\n")):
-        yield CaptureError(name, 0, "neither JSON, JSON lines, HAR, a cassette in YAML nor server-sent events")
+        yield CaptureError(name, None, "neither JSON, JSON lines, HAR, a cassette in YAML nor server-sent events")
         return
     end = complete(data)
     yield from lines(data[:end], name)
@@ -134,13 +134,14 @@ def _blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _events(data: bytes, name: str) -> Iterator[Item]:
     if len(data) > payload.MAX_TEXT:
-        yield CaptureError(name, 0, f"server-sent events of more than {payload.MAX_TEXT >> 20} MiB; they are skipped")
+        what = f"server-sent events of more than {payload.MAX_TEXT >> 20} MiB; they are skipped"
+        yield CaptureError(name, None, what)
         return
     bounded_json.check(data)
     try:
         said = payload.read(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        yield CaptureError(name, 0, "server-sent events that are not UTF-8")
+        yield CaptureError(name, None, "server-sent events that are not UTF-8")
     else:
         yield from _found(said, name, "", 0)
 

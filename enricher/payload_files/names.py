@@ -78,7 +78,7 @@ class Pattern:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, ValueError) as error:
-                yield CaptureError(shown(place[0]), 0, f"cannot be searched: {why(error)}")
+                yield CaptureError(shown(place[0]), None, f"cannot be searched: {why(error)}")
             else:
                 yield from found
                 stack += reversed(deeper)

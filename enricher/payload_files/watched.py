@@ -95,7 +95,7 @@ class Watched:
                 else:
                     yield from self._meet(found, pattern, present)
             if not matched:
-                nothing = CaptureError(shown(pattern.text), 0, "matches nothing")
+                nothing = CaptureError(shown(pattern.text), None, "matches nothing")
                 yield from self._meet_problem(("pattern", pattern.text), nothing, present)
         for key in self._files.keys() - present:
             del self._files[key]
@@ -106,15 +106,16 @@ class Watched:
             leads_out = not found.direct and not _is_below(path, pattern.root or ".")
             status = os.stat(path)  # noqa: PTH116 - ten thousand a look
         except (OSError, ValueError) as error:
-            yield from self._meet_problem(path, CaptureError(shown(path), 0, f"cannot be read: {why(error)}"), present)
+            problem = CaptureError(shown(path), None, f"cannot be read: {why(error)}")
+            yield from self._meet_problem(path, problem, present)
             return
         key, signature = (status.st_dev, status.st_ino), _signature(status)
         if leads_out:
             what = f"leads out of {shown(pattern.root or '.')}; add a pattern for the place where it leads"
-            yield from self._meet_problem(path, CaptureError(shown(path), 0, what), present)
+            yield from self._meet_problem(path, CaptureError(shown(path), None, what), present)
         elif not stat.S_ISREG(status.st_mode):
             what = "is no regular file" + ("; add /* to read the files in it" if stat.S_ISDIR(status.st_mode) else "")
-            yield from self._meet_problem(key, CaptureError(shown(path), 0, what), present)
+            yield from self._meet_problem(key, CaptureError(shown(path), None, what), present)
         elif key not in present:
             present.add(key)
             file = self._files.get(key) or self._files.setdefault(key, _File())
@@ -157,17 +158,17 @@ class Watched:
             with _opened(path) as handle:
                 status = os.fstat(handle.fileno())
                 if not stat.S_ISREG(status.st_mode):
-                    yield CaptureError(name, 0, "is no regular file any more")
+                    yield CaptureError(name, None, "is no regular file any more")
                     return
                 file.tried = _signature(status)
                 yield from _contents(handle, status.st_size, name, file)
             if self._once and not _is_same(path, file):
-                yield CaptureError(name, 0, "was changed, replaced or removed while it was read")
+                yield CaptureError(name, None, "was changed, replaced or removed while it was read")
         except OSError as error:
             file.again = self._clock() + RETRY_SECONDS
-            yield CaptureError(name, 0, f"cannot be read: {why(error)}")
+            yield CaptureError(name, None, f"cannot be read: {why(error)}")
         except Exception as error:  # noqa: BLE001 - one file, whatever is in it, must not cost the others
-            yield CaptureError(name, 0, f"cannot be read for an error of this program: {type(error).__name__}")
+            yield CaptureError(name, None, f"cannot be read for an error of this program: {type(error).__name__}")
 
 
 def _contents(handle: IO[bytes], size: int, name: str, file: _File) -> Iterator[Item | None]:

@@ -38,7 +38,7 @@ async def test_audit_names_what_cannot_be_read_and_counts_the_rest(recording):  
     code, out, err = await enricher("audit", recording, "--json")
 
     assert code == 1
-    assert "3.jsonl: $.resourceLogs[0].scopeLogs" in err
+    assert "3.jsonl: byte 0: $.resourceLogs[0].scopeLogs" in err
     assert json.loads(out)["read"]["unreadable"] == 1
     assert json.loads(out)["total"]["runs"] == 1
 

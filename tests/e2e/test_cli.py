@@ -166,7 +166,7 @@ async def test_where_nothing_could_be_read_no_rule_is_advised(command, tmp_path)
     code, out, err = await enricher(command, tmp_path / "notes.txt")
 
     assert (code, out) == (1, "no span was read\n")
-    assert "notes.txt: neither" in err
+    assert "notes.txt: byte 0: neither" in err
 
 
 async def test_a_payload_file_that_is_not_there_is_named_and_the_rest_is_done(recording, tmp_path):

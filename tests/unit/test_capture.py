@@ -944,3 +944,14 @@ def test_an_output_that_is_an_input_is_refused(file, tmp_path):
                 inputs.refuse_output(name)
         inputs.refuse_output(str(tmp_path / "b.binpb"))
         inputs.refuse_output("-")
+
+
+@pytest.mark.parametrize(
+    ("data", "name"), [(b'{"resourceSpans": [', "a.jsonl"), (b"\x0a\x7fcut", "a.binpb"), (b"no OTLP", "notes.md")]
+)
+def test_what_is_unreadable_from_the_start_is_named_with_that_offset(file, data, name):
+    path = file(data, name)
+
+    [error] = capture.read([path])
+
+    assert str(error).startswith(f"{path}: byte 0: ")
