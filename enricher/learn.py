@@ -120,7 +120,7 @@ def stands_elsewhere(sought: Haystack, found: Sequence[Found]) -> bool:
     holding = sum(map(len, sought.holding((RUN_OBJECT,)).values()))
     if holding > sum(RUN_OBJECT in each.items[each.at] for each in found):
         return True
-    return sought.holds_any((collect.THREAD_PATH,)) and sought.holds_any(AZURE)
+    return sought.holds_any((collect.THREAD_PATH.encode(),)) and sought.holds_any(AZURE)
 
 
 def learn_found(found: Found, index: Index, settings: Settings, failures: list[Failure]) -> None:

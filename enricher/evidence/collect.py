@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     Attributes = list[tuple[str, AnyValue, str]]
 
-THREAD_PATH: Final = b"/threads/thread_"
+THREAD_PATH: Final = "/threads/thread_"
 
-NEEDLES: Final = (*(each.encode() for each in payload.NEEDLES), THREAD_PATH)
+NEEDLES: Final = tuple(each.encode() for each in (*payload.NEEDLES, THREAD_PATH))
 """Bytes of which every span or record with evidence holds one."""
 
 URL_LIMIT: Final = 2048
@@ -69,7 +69,7 @@ def of_span(
     found: list[tuple[str, Said]] = []
     paths: list[str] = []
     for key, value, text in attributes:
-        if "/threads/thread_" in text and len(text) <= URL_LIMIT and not SPOKEN.match(key):
+        if THREAD_PATH in text and len(text) <= URL_LIMIT and not SPOKEN.match(key):
             paths.append(text)
         if (not text or len(text) >= SHORTEST) and (said := _said(key, value, text, extra_keys)):
             found.append((f"attribute {_shown(key)} of span {_shown(span.name)}", said))
