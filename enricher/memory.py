@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+MADV_DONTNEED = 4
 KEPT_BYTES = 8 << 20
 MAPPED_FROM_BYTES = 4 << 20
 
@@ -39,3 +41,37 @@ def look_for_garbage_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
+
+
+def give_back_pages_of_libraries() -> None:
+    """
+    Tell Linux that the pages of loaded libraries are not needed now: a third of what a stage has resident at rest.
+
+    Starting runs through most of them once. Those that are used come back from the page cache at their next use, some
+    16 at a time (decision 0007). Only what is as it is in its file is given back: areas on which the loader or anybody
+    else wrote are left alone, and so are those that can be written on. Takes some milliseconds.
+    """
+    try:
+        areas = _unchanged(Path("/proc/self/smaps").read_text(errors="replace"))
+        madvise = ctypes.CDLL(None).madvise
+    except (OSError, AttributeError):
+        return  # not Linux, or a Linux that does not tell
+    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    for start, end in areas:
+        madvise(start, end - start, MADV_DONTNEED)
+
+
+def _unchanged(smaps: str) -> list[tuple[int, int]]:
+    """Return from where to where files are mapped that nobody can write on or has written on (proc(5), smaps)."""
+    found: list[tuple[int, int]] = []
+    start = end = 0
+    is_of_file = False
+    for line in smaps.splitlines():
+        name, value, *rest = line.split()
+        if not name.endswith(":"):
+            # 7f..-7f.. r-xp 00001000 08:01 1234 /usr/lib/...
+            start, end = (int(address, 16) for address in name.split("-"))
+            is_of_file = "w" not in value and value.endswith("p") and rest[2] != "0"
+        elif name == "Anonymous:" and value == "0" and is_of_file:
+            found.append((start, end))
+    return found

@@ -11,6 +11,7 @@ from google.protobuf.internal import api_implementation
 
 from enricher.deliver.exporters import destination
 from enricher.errors import EnricherError
+from enricher.memory import give_back_pages_of_libraries
 from enricher.receive.receivers import unguarded
 from enricher.service import Service
 
@@ -54,6 +55,7 @@ async def run(config: Config) -> None:
     loop.add_signal_handler(signals.SIGHUP, service.reload)
     await service.start()
     listening = {name: receiver.address for name, receiver in service.receivers.items()}
+    give_back_pages_of_libraries()
     _log.info("ready", **listening, exporter=destination(config))
     watching = asyncio.create_task(_watch(service, stop))
     await stop.wait()

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import sys
+from pathlib import Path
 
 import grpc
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import enricher as package
 from enricher import capture
 from enricher.otlp.shallow import Signal
+from tests.support import waiting
 from tests.support.build import (
     a_log_record,
     a_message_payload,
@@ -218,6 +220,14 @@ async def test_run_with_a_wrong_configuration_says_so_and_does_not_start():
 
     assert code == 1
     assert "hold.wait_duration" in err
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is resident")
+async def test_run_takes_less_than_60_mib_at_rest(stage):
+    running = await stage({})
+    await waiting.until(lambda: "ready" in running.stderr)
+
+    assert running.rss_bytes < 60 << 20
 
 
 async def test_a7_run_refuses_a_protobuf_that_a_request_can_exhaust(monkeypatch):
