@@ -95,7 +95,7 @@ class Hold:
     ) -> None:
         self._config, self._settings, self._store = config, settings, store
         self._note = note
-        self.memory = Memory(one_owner=settings.policy.one_owner)
+        self.memory = Memory.of(settings)
         self.counts = Counts()
         self._held: dict[int, _Held] = {}
         self._bytes = 0

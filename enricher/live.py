@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from enricher.deliver.lanes import MAX_BYTES
 from enricher.evidence.index import Index
-from enricher.learn import learn, learn_model_calls, name_of_span
+from enricher.learn import EVIDENCE, MODEL_CALL, learn, learn_model_calls, name_of_span
 from enricher.otlp import shallow
 from enricher.otlp.haystack import Haystack
+from enricher.otlp.search import Needles
 from enricher.otlp.shallow import Signal
 from enricher.outcome import ACROSS_TRACES, IDENTITY, Outcome, Reason, Rung
 from enricher.owners import assign, has_counts, listing_of, run_of, share
@@ -49,6 +50,14 @@ class Memory:
     recent: Recent = field(default_factory=Recent)
     one_owner: bool = True
     """As in `Policy`."""
+    expected: Needles | None = None
+    """What is looked for in every request. Most hold none of it, which one search tells."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Memory:
+        """Return the memory of a stage that has seen nothing."""
+        expected = Needles((*settings.recogniser.needles, *EVIDENCE, *MODEL_CALL))
+        return cls(one_owner=settings.policy.one_owner, expected=expected)
 
 
 class Waiting(NamedTuple):
@@ -86,7 +95,7 @@ def process(  # noqa: PLR0913 - the request, what is known, and the time
     if signal is Signal.METRICS:
         return passing
     out.items = shallow.count(parsed)
-    sought = Haystack(request, parsed)
+    sought = Haystack(request, parsed, memory.expected)
     found = find(sought, settings, out.failures) if signal is Signal.TRACES else []
     candidates = tie_all(found, out.failures)
     own = {(each.trace_id, each.span_id) for each in candidates} if signal is Signal.TRACES else None

@@ -15,25 +15,31 @@ from enricher.otlp import search, varint
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from enricher.otlp.search import Needles
     from enricher.otlp.shallow import Request
 
 
 class Haystack:
-    """`parsed` is `request` parsed, and unchanged for as long as something is looked for."""
+    """
+    `parsed` is `request` parsed, and unchanged for as long as something is looked for.
 
-    def __init__(self, request: bytes, parsed: Request) -> None:
+    `expected` are needles that will be looked for: one search tells that the request holds none of them, as most do.
+    """
+
+    def __init__(self, request: bytes, parsed: Request, expected: Needles | None = None) -> None:
         self.request, self.parsed = request, parsed
         self._layout: _Layout | None = None
+        self._absent = frozenset[bytes]() if expected is None or expected.any_in(request) else expected.all
 
     def holds_any(self, needles: Sequence[bytes]) -> bool:
         """Tell whether the request holds one of the needles, be it outside of any item."""
-        return search.contains_any(self.request, needles)
+        return search.contains_any(self.request, [each for each in needles if each not in self._absent])
 
     def holding(self, needles: Sequence[bytes]) -> dict[tuple[int, int], list[int]]:
         """Return which items hold one of the needles: their positions, by the numbers of their resource and scope."""
         found: set[tuple[int, int, int]] = set()
         for needle in needles:
-            hit = search.find(self.request, needle)
+            hit = -1 if needle in self._absent else search.find(self.request, needle)
             if hit < 0:
                 continue
             try:

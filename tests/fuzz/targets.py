@@ -64,7 +64,7 @@ def grpc(data: bytes) -> None:
         for settings in (INSERT, REPAIR):
             _check_processed(signal, data, before, settings)
     _check_live(data, before, INSERT)
-    memory = live.Memory()
+    memory = live.Memory.of(INSERT)
     logged = live.process(Signal.LOGS, data, INSERT, memory, 0.0, room=9)
     assert (logged.processed.request, logged.processed.failures, logged.waiting) == (data, [], [])
 
@@ -223,7 +223,7 @@ def _check_processed(signal: Signal, request: bytes, before: list[Placed], setti
 
 def _check_live(request: bytes, before: list[Placed], settings: Settings) -> None:
     """With memory, the request in two parts: what leaves at once and what leaves later is together what came."""
-    memory, failures = live.Memory(), []
+    memory, failures = live.Memory.of(settings), []
     waiting: list[live.Waiting] = []
     out: list[Placed] = []
     for now, (part, _) in enumerate(shallow.halves(request) or [(request, 0)]):

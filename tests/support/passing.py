@@ -26,7 +26,7 @@ def through_memory(
 
     Everything that waits is due at the end, and after each of the requests whose numbers are `deadlines`.
     """
-    memory = Memory(one_owner=settings.policy.one_owner)
+    memory = Memory.of(settings)
     waiting: list[Waiting] = []
     passed: list[tuple[Signal, bytes]] = []
     left: list[bytes] = []

@@ -48,10 +48,13 @@ def looked_into(parsed, needles):
     return found
 
 
-@given(requests(OTHERS) | requests(GROUPS), st.lists(st.sampled_from([b"ab", b"ba", b"aba", b"b", b""]), max_size=3))
-def test_what_holds_a_needle_is_what_a_look_into_each_item_finds(request_bytes, needles):
+NEEDLES = st.lists(st.sampled_from([b"ab", b"ba", b"aba", b"b", b""]), max_size=3)
+
+
+@given(requests(OTHERS) | requests(GROUPS), NEEDLES, NEEDLES | st.none())
+def test_what_holds_a_needle_is_what_a_look_into_each_item_finds(request_bytes, needles, expected):
     parsed = shallow.parse(request_bytes)
-    sought = Haystack(request_bytes, parsed)
+    sought = Haystack(request_bytes, parsed, None if expected is None else search.Needles(expected))
 
     assert sought.holding(needles) == looked_into(parsed, needles)
     assert sought.holds_any(needles) == any(needle in request_bytes for needle in needles)

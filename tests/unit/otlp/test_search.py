@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from enricher.otlp import search
 
 BYTES = st.sampled_from([b"a", b"b", b"\0"])
+MANY = st.lists(st.binary(max_size=3) | st.lists(BYTES, max_size=4).map(b"".join), max_size=5)
 HAYSTACKS = st.binary(max_size=60) | st.lists(BYTES, max_size=40).map(b"".join)
 NEEDLES = st.binary(min_size=1, max_size=3) | st.lists(BYTES, min_size=1, max_size=4).map(b"".join)
 
@@ -65,3 +66,33 @@ def test_a_c_library_without_memmem_is_done_without(monkeypatch):
 )
 def test_any_of_the_needles_is_enough(needles, found):
     assert search.contains_any(b"abcd", needles) is found
+
+
+@given(st.lists(HAYSTACKS, min_size=1, max_size=3), MANY)
+def test_one_pass_tells_whether_any_of_many_needles_is_there(many, needles):
+    sought = search.Needles(needles)
+
+    for data in many:
+        assert sought.any_in(data) == any(needle in data for needle in needles)
+
+
+@pytest.mark.parametrize("needles", [[], [b""], [b"", b"ab"], [b"x"], [b"ab"], [b"x", b"cd"], [b"b.d"]])
+def test_where_the_library_is_not_installed_the_needles_are_looked_for_one_by_one(needles, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hyperscan", None)
+
+    assert search.Needles(needles).any_in(b"abcd") == any(needle in b"abcd" for needle in needles)
+
+
+def test_a_search_that_breaks_off_hides_nothing(monkeypatch):
+    hyperscan = pytest.importorskip("hyperscan")
+
+    class Broken:
+        def compile(self, **_):
+            pass
+
+        def scan(self, *_, **__):
+            raise hyperscan.ScratchInUseError
+
+    monkeypatch.setattr(hyperscan, "Database", Broken)
+
+    assert search.Needles([b"ab"]).any_in(b"no")
