@@ -24,7 +24,7 @@ import structlog
 
 from enricher import live
 from enricher.evidence import codec
-from enricher.live import Memory, Waiting
+from enricher.live import Memory
 from enricher.otlp import shallow
 from enricher.otlp.haystack import Haystack
 from enricher.outcome import Reason
@@ -32,6 +32,7 @@ from enricher.releases import Releases
 from enricher.scan import find, tie_all
 from enricher.storage import HeldSpan, StoreError
 from enricher.verdict import Resolution
+from enricher.waiting_spans import Waiting, released
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -174,7 +175,7 @@ class Hold:
         failures: list[Failure] = []
         candidates = [each.candidate for each in waiting]
         resolutions = live.climb(candidates, self.memory, None, failures)
-        requests, outcomes, more = live.released(waiting, resolutions, self._settings, self.memory)
+        requests, outcomes, more = released(waiting, resolutions, self._settings, self.memory.index)
         live.claim(candidates, resolutions, self.memory, asyncio.get_running_loop().time())
         self.counts.bypassed += len(waiting)
         self._note(outcomes, [*failures, *more])
@@ -306,7 +307,7 @@ class Hold:
             return
         waiting = [held.waiting for held, _ in decided]
         resolutions = [resolution for _, resolution in decided]
-        requests, outcomes, failures = live.released(waiting, resolutions, self._settings, self.memory)
+        requests, outcomes, failures = released(waiting, resolutions, self._settings, self.memory.index)
         candidates = [each.candidate for each in waiting]
         live.claim(candidates, resolutions, self.memory, asyncio.get_running_loop().time())
         for held, resolution in decided:

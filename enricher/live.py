@@ -13,16 +13,15 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass, field
 from itertools import compress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from enricher.deliver.lanes import MAX_BYTES
 from enricher.evidence.index import Index
 from enricher.learn import EVIDENCE, MODEL_CALL, learn, learn_model_calls, name_of_span
 from enricher.otlp import shallow
 from enricher.otlp.haystack import Haystack
 from enricher.otlp.search import Needles
 from enricher.otlp.shallow import Signal
-from enricher.outcome import ACROSS_TRACES, IDENTITY, Outcome, Reason, Rung
+from enricher.outcome import ACROSS_TRACES, IDENTITY, Reason, Rung
 from enricher.owners import assign, has_counts, listing_of, run_of, share
 from enricher.pipeline import Processed, mend
 from enricher.recent import Recent
@@ -31,15 +30,13 @@ from enricher.rules import StandsFor
 from enricher.scan import Failure, Found, find, tie_all, whole_traces
 from enricher.semconv import Fact
 from enricher.verdict import LATE_NS, Resolution
+from enricher.waiting_spans import Waiting, take_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from enricher.recognise import Candidate
     from enricher.scan import Settings
-
-Above = tuple[bytes, bytes, bytes, bytes]
-"""Resource and scope, each with its schema URL."""
 
 
 @dataclass
@@ -58,17 +55,6 @@ class Memory:
         """Return the memory of a stage that has seen nothing."""
         expected = Needles((*settings.recogniser.needles, *EVIDENCE, *MODEL_CALL))
         return cls(one_owner=settings.policy.one_owner, expected=expected)
-
-
-class Waiting(NamedTuple):
-    """A candidate that was taken out of its request, with what stood above it."""
-
-    candidate: Candidate
-    resource: bytes
-    resource_schema_url: bytes
-    scope: bytes
-    scope_schema_url: bytes
-    span: bytes
 
 
 @dataclass(slots=True)
@@ -126,7 +112,7 @@ def process(  # noqa: PLR0913 - the request, what is known, and the time
     staying, leaving, left = _split(found, resolutions, room)
     claim([each.candidate for each in leaving if each.candidate is not None], left, memory, now)
     changed = mend(leaving, left, memory.index, settings, out)
-    passing.waiting = _take_out(parsed, staying)
+    passing.waiting = take_out(parsed, staying)
     if changed or staying:
         out.request = parsed.SerializeToString()
         out.items -= len(staying)
@@ -253,45 +239,6 @@ def settled_at_deadline(memory: Memory) -> Callable[[Candidate, Rung], bool]:
     return settled
 
 
-def released(
-    waiting: Sequence[Waiting], resolutions: Sequence[Resolution], settings: Settings, memory: Memory
-) -> tuple[list[tuple[bytes, list[int]]], list[Outcome], list[Failure]]:
-    """
-    Return requests with the waiting spans mended, and their outcomes; spans of one resource and scope together.
-
-    Beside each request are the numbers of its spans among those that wait, in its order. Resource and scope are the
-    bytes that they came as. No request is larger than downstream takes, unless a span is.
-    """
-    requests: list[tuple[bytes, list[int]]] = []
-    outcomes: list[Outcome] = []
-    failures: list[Failure] = []
-    for above, numbers in _together(waiting):
-        parsed = shallow.assemble(*above, [waiting[number].span for number in numbers])
-        items = parsed.resourced[0].scoped[0].items
-        found = [Found(items, at, waiting[number].candidate) for at, number in enumerate(numbers)]
-        out = Processed(b"")
-        mend(found, [resolutions[number] for number in numbers], memory.index, settings, out)
-        requests.append((parsed.SerializeToString(), numbers))
-        outcomes += out.outcomes
-        failures += out.failures
-    return requests, outcomes, failures
-
-
-def _together(waiting: Sequence[Waiting]) -> list[tuple[Above, list[int]]]:
-    """Return which spans leave in one request: those under the same resource and scope, up to what one may hold."""
-    groups: list[tuple[Above, list[int]]] = []
-    latest: dict[Above, tuple[list[int], int]] = {}
-    for number, each in enumerate(waiting):
-        above = each[1:5]
-        numbers, size = latest.get(above, ([], 0))
-        if not numbers or size + len(each.span) > MAX_BYTES:
-            numbers, size = [], 0
-            groups.append((above, numbers))
-        numbers.append(number)
-        latest[above] = numbers, size + len(each.span)
-    return groups
-
-
 def _split(
     found: Sequence[Found], resolutions: Sequence[Resolution], room: int
 ) -> tuple[list[Found], list[Found], list[Resolution]]:
@@ -311,27 +258,3 @@ def _split(
         else:
             staying.append(each)
     return staying, leaving, left
-
-
-def _take_out(parsed: shallow.Request, staying: Sequence[Found]) -> list[Waiting]:
-    """Remove spans from the request, and scopes and resources that are empty then; return them."""
-    if not staying:
-        return []
-    taken: list[Waiting] = []
-    for at in reversed(range(len(parsed.resourced))):
-        resourced = parsed.resourced[at]
-        for number in reversed(range(len(resourced.scoped))):
-            scoped = resourced.scoped[number]
-            mine = [each for each in staying if each.items is scoped.items]
-            above = (resourced.resource, resourced.schema_url, scoped.scope, scoped.schema_url)
-            for each in sorted(mine, key=lambda each: -each.at):
-                if each.candidate is not None:
-                    resource, resource_url, scope, scope_url = map(shallow.merged, above)
-                    span = scoped.items[each.at]
-                    taken.append(Waiting(each.candidate, resource, resource_url, scope, scope_url, span))
-                del scoped.items[each.at]
-            if mine and not scoped.items:
-                del resourced.scoped[number]
-        if not resourced.scoped:
-            del parsed.resourced[at]
-    return taken[::-1]

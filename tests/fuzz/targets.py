@@ -27,6 +27,7 @@ from enricher.receive import inflate as receiving
 from enricher.receive.http_body import _from_json
 from enricher.receive.inflate import CODINGS, TooLargeError
 from enricher.scan import Settings
+from enricher.waiting_spans import Waiting, released
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -224,7 +225,7 @@ def _check_processed(signal: Signal, request: bytes, before: list[Placed], setti
 def _check_live(request: bytes, before: list[Placed], settings: Settings) -> None:
     """With memory, the request in two parts: what leaves at once and what leaves later is together what came."""
     memory, failures = live.Memory.of(settings), []
-    waiting: list[live.Waiting] = []
+    waiting: list[Waiting] = []
     out: list[Placed] = []
     for now, (part, _) in enumerate(shallow.halves(request) or [(request, 0)]):
         passing = live.process(Signal.TRACES, part, settings, memory, float(now), room=3)
@@ -234,10 +235,10 @@ def _check_live(request: bytes, before: list[Placed], settings: Settings) -> Non
         out += leaving
         waiting += passing.waiting
     resolutions = live.climb([each.candidate for each in waiting], memory, live.settled_at_deadline(memory), failures)
-    requests, _, more = live.released(waiting, resolutions, settings, memory)
+    requests, _, more = released(waiting, resolutions, settings, memory.index)
     assert [*failures, *more] == []
-    for released, numbers in requests:
-        leaving = _placed(released)
+    for body, numbers in requests:
+        leaving = _placed(body)
         assert len(leaving) == len(numbers)
         out += leaving
     _check_conserved(before, out)

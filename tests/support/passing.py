@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from enricher import live
-from enricher.live import Memory, Waiting
+from enricher.live import Memory
+from enricher.waiting_spans import Waiting, released
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -55,8 +56,8 @@ def through_memory(
 def _release(waiting, resolutions, settings, memory, which):
     chosen = [n for n, is_chosen in enumerate(which) if is_chosen]
     live.claim([waiting[n].candidate for n in chosen], [resolutions[n] for n in chosen], memory, 0.0)
-    requests, _, failures = live.released(
-        [waiting[n] for n in chosen], [resolutions[n] for n in chosen], settings, memory
+    requests, _, failures = released(
+        [waiting[n] for n in chosen], [resolutions[n] for n in chosen], settings, memory.index
     )
     assert not failures
     return [body for body, _ in requests]

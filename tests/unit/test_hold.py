@@ -20,6 +20,7 @@ from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason, Rung
 from enricher.scan import Settings
 from enricher.storage import Store, StoreError, StoreFullError
+from enricher.waiting_spans import released
 from enricher.write import Policy
 from tests.support.build import (
     a_list,
@@ -144,7 +145,7 @@ def test_cli_01_what_leaves_together_is_no_larger_than_downstream_takes():
     waiting = live.process(Signal.TRACES, a_request(sent), settings, memory, 0.0, room=9).waiting
     resolutions = live.climb([each.candidate for each in waiting], memory, live.settled_at_deadline(memory), [])
 
-    requests, outcomes, failures = live.released(waiting, resolutions, settings, memory)
+    requests, outcomes, failures = released(waiting, resolutions, settings, memory.index)
 
     assert [numbers for _, numbers in requests] == [[0, 1, 2, 3, 4], [5, 6]]
     assert max(len(request) for request, _ in requests) < MAX_BYTES
