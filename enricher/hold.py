@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from enricher.storage import Store
 
 TICK = 0.05
-"""Seconds between looks at deadlines: what is due together leaves together."""
+"""Seconds between looks at deadlines, and between commits of evidence: what comes or is due together goes together."""
 
 MAX_EVIDENCE = 200_000
 """Pieces of evidence kept at most, some 1.5 KiB each, and as many again that payload files say."""
@@ -143,7 +143,6 @@ class Hold:
         passing = live.process(signal, request, self._settings, self.memory, now, room=room)
         if room == 0:
             self.counts.bypassed += sum(bool(outcome.still_lacks) for outcome in passing.processed.outcomes)
-        self._write_down()
         return passing
 
     async def commit(self, waiting: Sequence[Waiting]) -> list[int]:
@@ -264,7 +263,7 @@ class Hold:
             try:
                 if due:
                     self._release_due(due)
-                    self._write_down()
+                self._write_down()
                 self.memory.index.forget(now - self._config.evidence_ttl, MAX_EVIDENCE)
                 self.memory.recent.forget(now - self._config.evidence_ttl, MAX_RECENT)
                 while len(self._left_without) > MAX_RECENT:
