@@ -176,8 +176,10 @@ def _with_owners(
     here = set(map(id, candidates))
     # Whose owner is known is nobody else's, whoever else there is.
     run_ids = {
-        run_id for each, its in zip(candidates, found, strict=True) if each.may_own and (run_id := run_of(each, its))
-    } - memory.recent.owners.keys()
+        run_id
+        for each, its in zip(candidates, found, strict=True)
+        if each.may_own and (run_id := run_of(each, its)) and run_id not in memory.recent.owners
+    }
     runs = [known for run_id in run_ids if (known := memory.index.runs.get(run_id))]
     tied = {id(each): each for each in (*memory.recent.tied(run_ids, runs), *memory.recent.carrying(runs))}
     others = [each for number, each in tied.items() if number not in here and not memory.recent.left_without(each)]

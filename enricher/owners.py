@@ -87,7 +87,7 @@ def assign(
     `owned` tells whose runs are already. `settled` tells whether a span with a better claim than a call may still come:
     then the call must not be written on yet.
     """
-    doubled = _carried(candidates, resolutions, index) - owned.keys()
+    doubled = {run_id for run_id in _carried(candidates, resolutions, index) if run_id not in owned}
     out = _with_repeats(candidates, resolutions, owned)
     spans_of: dict[str, list[int]] = {}
     for i, (candidate, each) in enumerate(zip(candidates, out, strict=True)):

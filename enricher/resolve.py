@@ -67,7 +67,8 @@ def _climb(
     identified = [each is not None for each in found]
     for climb in () if identity_only else (by_thread, by_text, by_trace, by_service):
         takers = Takers(c for c, each in zip(candidates, found, strict=True) if not _is_settled_elsewhere(c, each))
-        taken = {each.run.run_id for each in found if each is not None and each.run is not None} | claimed.keys()
+        # Not their union: there may be very many claims.
+        taken = ({each.run.run_id for each in found if each is not None and each.run is not None}, claimed)
         found = [each or climb(c, index, taken, takers) for c, each in zip(candidates, found, strict=True)]
         _leave_rivals_alone(candidates, found, identified, index, claimed)
         source |= _give_twins_their_run(candidates, found)
@@ -100,10 +101,11 @@ def _leave_rivals_alone(
 
     Where the run of one of them was not recorded, the other's would be written on both.
     """
-    starts = {run_id: set(keys) for run_id, keys in claimed.items()}
+    starts: dict[str, set[StartKey]] = {}
     for candidate, each in zip(candidates, found, strict=True):
         if each is not None and each.run is not None:
-            starts.setdefault(each.run.run_id, set()).add(candidate.start_key)
+            run_id = each.run.run_id
+            starts.setdefault(run_id, set(claimed.get(run_id, ()))).add(candidate.start_key)
     for i, each in enumerate(found):
         if each is not None and each.run is not None and not identified[i] and len(starts[each.run.run_id]) > 1:
             found[i] = ambiguous({each.run.run_id}, index)

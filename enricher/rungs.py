@@ -24,8 +24,7 @@ from enricher.verdict import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Container, Iterable, Sequence
 
     from enricher.evidence.index import Index
     from enricher.evidence.known import KnownRun
@@ -139,13 +138,14 @@ def _newest(runs: set[str], candidate: Candidate, index: Index) -> set[str]:
     return last if len(threads) == 1 and None not in threads and set(candidate.answers) <= said else runs
 
 
-def by_trace(candidate: Candidate, index: Index, taken: AbstractSet[str], takers: Takers) -> Resolution | None:
+def by_trace(candidate: Candidate, index: Index, taken: Iterable[Container[str]], takers: Takers) -> Resolution | None:
     """Take the only run with usage in the trace, or the only usage object, if the candidate is the only taker."""
     if not candidate.trace_id:
         return None
     others = takers.starts_of_trace.get(candidate.trace_id, set()) - {candidate.start_key}
     handled = index.of_trace(candidate.trace_id)
-    runs = possible_runs(candidate, index, handled) - taken
+    possible = possible_runs(candidate, index, handled)
+    runs = {run_id for run_id in possible if not any(run_id in each for each in taken)}
     if not handled:
         return _by_bare_usage(candidate, index, alone=not others, own=takers.spans)
     if not runs:
