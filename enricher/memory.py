@@ -54,7 +54,7 @@ def give_back_pages_of_libraries() -> None:
     else wrote are left alone, and so are those that can be written on. Takes some milliseconds.
     """
     try:
-        areas = _unchanged(Path("/proc/self/smaps").read_text(errors="replace"))
+        areas = _unchanged(Path("/proc/self/smaps").read_bytes())
         madvise = ctypes.CDLL(None).madvise
     except (OSError, AttributeError):
         return  # not Linux, or a Linux that does not tell
@@ -63,17 +63,21 @@ def give_back_pages_of_libraries() -> None:
         madvise(start, end - start, MADV_DONTNEED)
 
 
-def _unchanged(smaps: str) -> list[tuple[int, int]]:
+def _unchanged(smaps: bytes) -> list[tuple[int, int]]:
     """Return from where to where files are mapped that nobody can write on or has written on (proc(5), smaps)."""
     found: list[tuple[int, int]] = []
     start = end = 0
-    is_of_file = False
-    for line in smaps.splitlines():
-        name, value, *rest = line.split()
-        if not name.endswith(":"):
-            # 7f..-7f.. r-xp 00001000 08:01 1234 /usr/lib/...
-            start, end = (int(address, 16) for address in name.split("-"))
-            is_of_file = "w" not in value and value.endswith("p") and rest[2] != "0"
-        elif name == "Anonymous:" and value == "0" and is_of_file:
-            found.append((start, end))
+    is_unchanged = False
+    # A file's name is the bytes that it was given, a line feed apart: whatever else ends lines may be in it.
+    for line in smaps.split(b"\n"):
+        match line.split():
+            case [name, mode, _, _, inode, *_] if not name.endswith(b":"):
+                # 7f..-7f.. r-xp 00001000 08:01 1234 /usr/lib/...
+                start, end = (int(address, 16) for address in name.split(b"-"))
+                is_unchanged = b"w" not in mode and mode.endswith(b"p") and inode != b"0"
+            # What was written on may be in swap since, and huge pages are told of apart.
+            case [b"Anonymous:" | b"Private_Hugetlb:" | b"Swap:", kib, *_] if kib != b"0":
+                is_unchanged = False
+            case [b"Swap:", *_] if is_unchanged:
+                found.append((start, end))
     return found
