@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import types
 
 import pytest
 from hypothesis import given
@@ -74,6 +75,24 @@ def test_one_pass_tells_whether_any_of_many_needles_is_there(many, needles):
 
     for data in many:
         assert sought.any_in(data) == any(needle in data for needle in needles)
+
+
+class Unloadable:
+    def find_spec(self, name, *_):
+        if name == "hyperscan":
+            raise OSError(name)
+
+
+@pytest.mark.parametrize("installed", [types.ModuleType("hyperscan"), None], ids=["left-over folder", "unloadable"])
+def test_a_library_that_is_broken_is_done_without(installed, monkeypatch):
+    monkeypatch.delitem(sys.modules, "hyperscan", raising=False)
+    if installed is None:
+        monkeypatch.setattr(sys, "meta_path", [Unloadable(), *sys.meta_path])
+    else:
+        monkeypatch.setitem(sys.modules, "hyperscan", installed)
+
+    assert search.Needles([b"x", b"cd"]).any_in(b"abcd")
+    assert not search.Needles([b"x"]).any_in(b"abcd")
 
 
 @pytest.mark.parametrize("needles", [[], [b""], [b"", b"ab"], [b"x"], [b"ab"], [b"x", b"cd"], [b"b.d"]])
