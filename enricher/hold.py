@@ -319,7 +319,8 @@ class Hold:
     def _write_down(self) -> None:
         seen, owned = self.memory.index.journal or [], self.memory.recent.journal
         if seen or owned:
+            # Before anything can fail: what cannot be written is not tried again with each tick, and more behind it.
+            self.memory.index.journal, self.memory.recent.journal = [], []
             expires = self._store.clock() + self._config.evidence_ttl
             packed = [*map(codec.pack, seen), *(codec.pack_owner(*each) for each in owned)]
             self._store.remember([(expires, data) for data in packed])
-            self.memory.index.journal, self.memory.recent.journal = [], []

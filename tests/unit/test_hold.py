@@ -15,7 +15,8 @@ from enricher.deliver.counts import Counts
 from enricher.deliver.drain import Drain
 from enricher.deliver.lanes import MAX_BYTES
 from enricher.errors import PermanentError, RetryableError
-from enricher.hold import Hold
+from enricher.evidence import codec
+from enricher.hold import TICK, Hold
 from enricher.otlp.shallow import Signal
 from enricher.outcome import Reason, Rung
 from enricher.scan import Settings
@@ -257,6 +258,22 @@ async def test_f18_what_waited_is_there_after_a_restart_and_so_is_what_was_seen(
         (raw,) = await stage.left()
 
         assert attributes(raw)["gen_ai.usage.prompt_tokens"] == 1200
+
+
+async def test_evidence_that_cannot_be_written_keeps_no_later_evidence_from_it(tmp_path, monkeypatch):
+    def fails_at_the_first(evidence):
+        if evidence.said.runs:
+            raise ValueError
+        return pack(evidence)
+
+    pack = codec.pack
+    monkeypatch.setattr(codec, "pack", fails_at_the_first)
+    async with a_stage(tmp_path) as stage:
+        await stage.take(FINAL)
+        await asyncio.sleep(3 * TICK)
+        await stage.take(LISTING)
+    async with a_stage(tmp_path) as stage:
+        assert (await stage.store.counts()).evidence.rows == 1
 
 
 @pytest.mark.parametrize("days", [-1, 1])
