@@ -45,21 +45,37 @@ def look_for_garbage_seldom() -> None:
     gc.set_threshold(50_000, 50, 100)
 
 
-def give_back_pages_of_libraries() -> None:
+def areas_of_libraries() -> frozenset[tuple[int, int]]:
+    """
+    Return where libraries are mapped and as they are in their files; nothing where the system does not tell.
+
+    To be asked while there is one thread: another one may be loading a library, and what is mapped for that only.
+    """
+    try:
+        return frozenset(_unchanged(Path("/proc/self/smaps").read_bytes()))
+    except OSError:
+        return frozenset()  # not Linux, or a Linux that does not tell
+
+
+def give_back_pages(areas: frozenset[tuple[int, int]]) -> None:
     """
     Tell Linux that the pages of loaded libraries are not needed now: a third of what a stage has resident at rest.
 
     Starting runs through most of them once. Those that are used come back from the page cache at their next use, some
     16 at a time (decision 0007). Only what is as it is in its file is given back: areas on which the loader or anybody
-    else wrote are left alone, and so are those that can be written on. Takes some milliseconds.
+    else wrote are left alone, and so are those that can be written on. `areas` are `areas_of_libraries` of before there
+    were other threads: nobody unloads those, where anything else may be gone, and its place taken, before it is given
+    back. Takes some milliseconds.
     """
+    unchanged = areas & areas_of_libraries()
+    if not unchanged:
+        return
     try:
-        areas = _unchanged(Path("/proc/self/smaps").read_bytes())
         madvise = ctypes.CDLL(None).madvise
     except (OSError, AttributeError):
-        return  # not Linux, or a Linux that does not tell
+        return
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    for start, end in areas:
+    for start, end in unchanged:
         madvise(start, end - start, MADV_DONTNEED)
 
 

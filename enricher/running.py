@@ -11,7 +11,7 @@ from google.protobuf.internal import api_implementation
 
 from enricher.deliver.exporters import destination
 from enricher.errors import EnricherError
-from enricher.memory import give_back_pages_of_libraries
+from enricher.memory import areas_of_libraries, give_back_pages
 from enricher.receive.receivers import unguarded
 from enricher.service import Service
 
@@ -53,9 +53,10 @@ async def run(config: Config) -> None:
         _log.warning("everyone who can reach this address gets in: neither TLS nor authentication", endpoint=endpoint)
     service = Service(config)
     loop.add_signal_handler(signals.SIGHUP, service.reload)
+    areas = areas_of_libraries()
     await service.start()
     listening = {name: receiver.address for name, receiver in service.receivers.items()}
-    give_back_pages_of_libraries()
+    give_back_pages(areas)
     _log.info("ready", **listening, exporter=destination(config))
     watching = asyncio.create_task(_watch(service, stop))
     await stop.wait()

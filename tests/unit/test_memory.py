@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from enricher.memory import give_back_pages_of_libraries
+from enricher.memory import areas_of_libraries, give_back_pages
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is resident")
 
@@ -32,10 +32,21 @@ def test_unchanged_pages_are_given_back_and_come_back_as_they_were(tmp_path, nam
         before = area[:]
         assert resident_kib(path) == SIZE >> 10
 
-        give_back_pages_of_libraries()
+        give_back_pages(areas_of_libraries())
 
         assert resident_kib(path) == 0
         assert area[:] == before
+
+
+def test_what_was_mapped_since_the_look_is_left_alone(tmp_path):
+    areas = areas_of_libraries()
+    path = tmp_path / "library"
+    with mapped(path, mmap.PROT_READ) as area:
+        assert area[:]
+
+        give_back_pages(areas)
+
+        assert resident_kib(path) == SIZE >> 10
 
 
 @pytest.mark.parametrize("is_protected", [False, True], ids=["writable", "read-only since, as relocations are"])
@@ -48,7 +59,7 @@ def test_pages_that_were_written_on_keep_what_was_written(tmp_path, is_protected
             del view
             assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start), ctypes.c_size_t(SIZE), mmap.PROT_READ) == 0
 
-        give_back_pages_of_libraries()
+        give_back_pages(areas_of_libraries())
 
         assert area[:7] == b"changed"
 
@@ -76,7 +87,7 @@ def test_pages_that_were_written_on_are_kept_wherever_they_are_now(monkeypatch, 
     monkeypatch.setattr(Path, "read_bytes", lambda _: "\n".join([*lines, "VmFlags: rd mr mw me"]).encode())
     monkeypatch.setattr(ctypes, "CDLL", Library)
 
-    give_back_pages_of_libraries()
+    give_back_pages(areas_of_libraries())
 
     assert advised == ([(0x7F0000000000, 0x4000, 4)] if is_given_back else [])
 
@@ -87,4 +98,5 @@ def test_a_system_that_does_not_tell_what_is_mapped_is_left_alone(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", unreadable)
-        give_back_pages_of_libraries()
+        assert areas_of_libraries() == frozenset()
+        give_back_pages(frozenset({(0, mmap.PAGESIZE)}))
