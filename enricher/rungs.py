@@ -204,8 +204,8 @@ def by_service(candidate: Candidate, index: Index, _: object, takers: Takers) ->
         return None
     others = (
         run_id
-        for run_id in index.silent(candidate.service, candidate.start)
-        if could_be(run_id) and not has_other_counts(candidate, index.runs[run_id].usage)
+        for run_id in index.silent(candidate.service, candidate.start, candidate.end + LATE_NS)
+        if not has_other_counts(candidate, index.runs[run_id].usage)
     )
     silent = set(islice(others, NAMED))
     found = _by_answers(Rung.SERVICE, candidate, index, matching | silent, silent)

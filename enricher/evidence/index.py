@@ -18,7 +18,7 @@ from enricher.evidence.silent import SilentRuns
 from enricher.semconv import ANY_RUN
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterable, Iterator, MutableMapping
+    from collections.abc import Collection, Hashable, Iterator, MutableMapping
 
     from enricher.evidence.collect import Evidence, Place
     from enricher.evidence.objects import Message
@@ -74,9 +74,9 @@ class Index:
         """Return the same and the runs that only messages or steps name: older ones of the thread may be among them."""
         return set(self._named_in_trace.get(trace_id, ())) | self.of_trace(trace_id)
 
-    def silent(self, service: str, since: int) -> Iterable[str]:
-        """Return a service's runs without a recorded text that had not answered before a time; not to be kept."""
-        return self._silent.since(service, since)
+    def silent(self, service: str, since: int, until: int) -> Iterator[str]:
+        """Yield a service's runs without a recorded text that had begun by then and had not answered before."""
+        return self._silent.between(service, since, until)
 
     def is_missing_a_run(self, where: bytes | str, start: int, end: int) -> bool:
         """

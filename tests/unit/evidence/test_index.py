@@ -458,17 +458,18 @@ def test_runs_without_a_text_are_known_by_service_and_when_they_answered():
         an_http_span(a_list([a_message_payload(number=5, run=5)]), start=3, end=4),
     )
 
-    assert list(index.silent(SERVICE, at(2))) == [run_id(1), run_id(2), run_id(3)]
-    assert list(index.silent(SERVICE, at(2.1))) == [run_id(2), run_id(3)]
-    assert list(index.silent("nobody", 0)) == []
+    assert list(index.silent(SERVICE, at(2), at(9))) == [run_id(1), run_id(2), run_id(3)]
+    assert list(index.silent(SERVICE, at(2.1), at(9))) == [run_id(2), run_id(3)]
+    assert list(index.silent(SERVICE, at(2), at(2.9))) == [run_id(1), run_id(3)]
+    assert list(index.silent("nobody", 0, at(9))) == []
 
     learn(index, an_http_span(a_run_payload(number=3), service="other", start=2, end=3))
     learn(index, an_http_span(a_list([a_message_payload(number=2, run=2)]), start=5, end=6))
-    assert list(index.silent(SERVICE, 0)) == [run_id(1), run_id(3)]
-    assert list(index.silent("other", 0)) == [run_id(3), run_id(4)]
+    assert list(index.silent(SERVICE, 0, at(9))) == [run_id(1), run_id(3)]
+    assert list(index.silent("other", 0, at(9))) == [run_id(3), run_id(4)]
 
     index.forget(before=1.0, keep=10)
-    assert list(index.silent(SERVICE, 0)) == list(index.silent("other", 0)) == []
+    assert list(index.silent(SERVICE, 0, at(9))) == list(index.silent("other", 0, at(9))) == []
 
 
 def test_a_run_that_never_ends_to_speak_may_have_said_anything_and_grows_no_more():
@@ -480,7 +481,7 @@ def test_a_run_that_never_ends_to_speak_may_have_said_anything_and_grows_no_more
 
     assert (len(run.texts), len(run.messages)) == (0, MOST + 1)
     assert index.said(digest("Answer 7.")) == index.said(digest(f"Answer {MOST + 20}.")) == ()
-    assert list(index.silent(SERVICE, 0)) == [run_id()]
+    assert list(index.silent(SERVICE, 0, at(9))) == [run_id()]
 
 
 def test_a_trace_that_never_ends_decides_nothing_by_what_stands_alone_and_grows_no_more():
