@@ -269,7 +269,7 @@ class Hold:
                 while len(self._left_without) > MAX_RECENT:
                     del self._left_without[next(iter(self._left_without))]
             except Exception:  # noqa: BLE001 - whatever happens, the others' deadlines come
-                _log.exception("candidates that are due could not be released; they are tried again")
+                _log.exception("what was due could not be done; candidates that were to leave are tried again")
                 for held in due:
                     if held.row in self._held:
                         heapq.heappush(self._deadlines, (now + 1.0, held.row))
