@@ -12,7 +12,8 @@ import pytest
 import enricher as package
 from enricher import capture
 from enricher.otlp.shallow import Signal
-from tests.support import waiting
+from tests.support import peers, waiting
+from tests.support import stage as stages
 from tests.support.build import (
     a_log_record,
     a_message_payload,
@@ -223,11 +224,20 @@ async def test_run_with_a_wrong_configuration_says_so_and_does_not_start():
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is resident")
-async def test_run_takes_less_than_60_mib_at_rest(stage):
-    running = await stage({})
-    await waiting.until(lambda: "ready" in running.stderr)
+async def test_run_takes_less_than_60_mib_at_rest(tmp_path):
+    file = peers.written(stages.with_defaults({}, tmp_path), tmp_path / "stage")
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "enricher", "run", "--config", file, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(waiting.PATIENCE_SECONDS):
+            while b"] ready" not in (line := await running.stderr.readline()):
+                assert line, "ended before it was ready"
 
-    assert running.rss_bytes < 60 << 20
+        assert peers.rss_bytes(running.pid) < 60 << 20
+    finally:
+        running.terminate()
+        await running.communicate()
 
 
 async def test_a7_run_refuses_a_protobuf_that_a_request_can_exhaust(monkeypatch):

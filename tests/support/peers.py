@@ -105,9 +105,7 @@ class Running:
     @property
     def rss_bytes(self) -> int:
         """Memory that is resident now; Linux only."""
-        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii", errors="replace")
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
-        return int(line.split()[1]) * 1024
+        return rss_bytes(self.pid)
 
     def terminate(self) -> None:
         """Send SIGTERM and return at once."""
@@ -198,6 +196,13 @@ async def _until_ready(peer: Running, process: asyncio.subprocess.Process, endpo
         answer.cancel()
         ended.cancel()
         await asyncio.gather(answer, ended, return_exceptions=True)
+
+
+def rss_bytes(pid: int) -> int:
+    """Return how much memory of a process is resident now; Linux only."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024
 
 
 def written(config: Mapping[str, Any], directory: Path) -> Path:
