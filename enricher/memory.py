@@ -6,6 +6,7 @@ import ctypes
 import gc
 import sys
 from pathlib import Path
+from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 MADV_DONTNEED = 4
@@ -24,9 +25,7 @@ def keep_freed_memory() -> None:
     """
     if not sys.platform.startswith("linux"):
         return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
+    if (mallopt := _of_c_library("mallopt")) is None:
         return
     mallopt(M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
     mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
@@ -68,11 +67,7 @@ def give_back_pages(areas: frozenset[tuple[int, int]]) -> None:
     back. Takes some milliseconds.
     """
     unchanged = areas & areas_of_libraries()
-    if not unchanged:
-        return
-    try:
-        madvise = ctypes.CDLL(None).madvise
-    except (OSError, AttributeError):
+    if not unchanged or (madvise := _of_c_library("madvise")) is None:
         return
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     for start, end in unchanged:
@@ -97,3 +92,11 @@ def _unchanged(smaps: bytes) -> list[tuple[int, int]]:
             case [b"Swap:", *_] if is_unchanged:
                 found.append((start, end))
     return found
+
+
+def _of_c_library(name: str) -> Any:
+    """Return a function of the C library; None where there is no such one."""
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (OSError, AttributeError):
+        return None

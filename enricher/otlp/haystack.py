@@ -33,7 +33,7 @@ class Haystack:
 
     def holds_any(self, needles: Sequence[bytes]) -> bool:
         """Tell whether the request holds one of the needles, be it outside of any item."""
-        return search.contains_any(self.request, [each for each in needles if each not in self._absent])
+        return search.contains_any(self.request, needles)
 
     def holding(self, needles: Sequence[bytes]) -> dict[tuple[int, int], list[int]]:
         """Return which items hold one of the needles: their positions, by the numbers of their resource and scope."""

@@ -56,11 +56,11 @@ class Stage:
             self.take(OWN)
             self.take(SIBLING)
 
-    def microseconds(self) -> tuple[float, float, float]:
+    def microseconds(self) -> list[float]:
         """Return the medians of the three columns."""
         own = [self.take(OWN)[0] for _ in range(PROBES)]
         siblings, deadlines = zip(*(self.take(SIBLING) for _ in range(PROBES)), strict=True)
-        return tuple(statistics.median(each) * 1e6 for each in (own, siblings, deadlines))  # type: ignore[return-value]
+        return [statistics.median(each) * 1e6 for each in (own, siblings, deadlines)]
 
 
 def main() -> None:
@@ -72,7 +72,7 @@ def main() -> None:
     table = Table(title=f"us for a request of {OWN}, and at a deadline", title_justify="left", box=SIMPLE_HEAD)
     for name in ("remembered runs", *COLUMNS):
         table.add_column(name, justify="right", no_wrap=True)
-    first: tuple[float, float, float] | None = None
+    first: list[float] = []
     for known in KNOWN:
         stage.remember(known)
         found = stage.microseconds()
